@@ -1,0 +1,453 @@
+"""The indicators that conditions compare: one registry for the engine, the forms and the schema (F42). Pure.
+
+Each entry is causal: the value at candle i from the whole series equals the value from the first i + 1 candles, so an
+array computed once serves a replay at every index without looking ahead. Values are float64, oldest first, NaN where
+there is not enough history. Formulas are TA-Lib's unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, cast
+
+import numpy as np
+import talib
+
+from marketdata.series import Candles, FloatArray
+from tradebot.core.errors import InvalidInput
+
+Params = Mapping[str, float]
+Compute = Callable[[Candles, Params, str], FloatArray]
+
+LEAST_HISTORY: Final = 200
+"""Closed candles that are always kept ready, whatever the indicator needs."""
+
+FORGOTTEN: Final = 1e-6
+"""A smoothed average is settled once the weight of everything before its window is below this."""
+
+
+class Unit(StrEnum):
+    """What an indicator's value is measured in. It sets the scale of the noise band of crossings."""
+
+    POINTS = "points"
+    PERCENT = "percent"
+    PRICE = "price"
+    RATIO = "ratio"
+
+
+class Mirroring(StrEnum):
+    """What a value becomes when a long's condition is turned into a short's."""
+
+    NONE = "none"
+    NEGATE = "negate"
+    FROM_HUNDRED = "from_hundred"
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorParam:
+    """A parameter: its default and allowed range. ``whole`` parameters are numbers of candles."""
+
+    name: str
+    label: str
+    default: float
+    minimum: float
+    maximum: float
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorSpec:
+    """One indicator.
+
+    ``needs(params)`` is the number of candles before the first value exists, ``settles(params)`` the number after
+    which the value no longer depends on where the series began. ``outputs`` lists the lines, the default first.
+    """
+
+    name: str
+    label: str
+    help: str
+    params: tuple[IndicatorParam, ...]
+    outputs: tuple[str, ...]
+    unit: Unit
+    mirroring: Mirroring
+    needs: Callable[[Params], int]
+    settles: Callable[[Params], int]
+    compute: Compute
+
+    def complete(self, given: Params) -> dict[str, float]:
+        """Return ``given`` with defaults for what is missing, in the declared order.
+
+        Raises InvalidInput (``invalid_indicator_params``) for unknown names and values that are out of range or, where
+        whole numbers are asked for, not whole.
+        """
+        unknown = set(given) - {param.name for param in self.params}
+        if unknown:
+            raise _refused(f"{self.label} has no parameter {min(unknown)!r}")
+        result: dict[str, float] = {}
+        for param in self.params:
+            value = float(given.get(param.name, param.default))
+            if not param.minimum <= value <= param.maximum:
+                raise _refused(
+                    f"{self.label}: {param.label} is {value:g}, allowed are {param.minimum:g} to {param.maximum:g}"
+                )
+            if param.whole and value != int(value):
+                raise _refused(f"{self.label}: {param.label} is {value:g}, a whole number is needed")
+            result[param.name] = int(value) if param.whole else value
+        if "fast" in result and result["fast"] >= result["slow"]:
+            raise _refused(f"{self.label}: fast ({result['fast']:g}) must be below slow ({result['slow']:g})")
+        return result
+
+    def values(self, candles: Candles, params: Params, output: str | None = None) -> FloatArray:
+        """Return the value at each candle; ``params`` are complete, ``output`` defaults to the first."""
+        line = output or self.outputs[0]
+        if line not in self.outputs:
+            raise InvalidInput(
+                "unknown_output", f"{self.label} has no line {line!r}, only {', '.join(self.outputs)}", field="output"
+            )
+        if len(candles) < self.needs(params):
+            return np.full(len(candles), np.nan)
+        return self.compute(candles, params, line)
+
+
+def _refused(message: str) -> InvalidInput:
+    return InvalidInput("invalid_indicator_params", message, field="params")
+
+
+# Prices are divided by the first close before they go into TA-Lib, which takes differences below 1e-14 for zero: a coin
+# quoted at 1e-9 BTC would otherwise have no RSI. Scaling by the first candle keeps the computation causal.
+
+
+def _scaled(candles: Candles) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    scale = float(candles.close[0])
+    return candles.high / scale, candles.low / scale, candles.close / scale, scale
+
+
+def _whole(params: Params, name: str) -> int:
+    return int(params[name])
+
+
+def _array(values: object) -> FloatArray:
+    return cast(FloatArray, values)
+
+
+def _flat_is_fifty(values: FloatArray, source: FloatArray) -> FloatArray:
+    """Replace the value by 50 as long as ``source`` has not moved at all: no gain and no loss favours neither side."""
+    moved = np.logical_or.accumulate(source != source[0])
+    return np.where(~moved & ~np.isnan(values), 50.0, values)
+
+
+def _rsi(candles: Candles, params: Params, _: str) -> FloatArray:
+    close = _scaled(candles)[2]
+    return _flat_is_fifty(_array(talib.RSI(close, _whole(params, "period"))), close)
+
+
+def _macd(candles: Candles, params: Params, output: str) -> FloatArray:
+    close, scale = _scaled(candles)[2:]
+    fast, slow, signal = (_whole(params, name) for name in ("fast", "slow", "signal"))
+    line, average, histogram = talib.MACD(close, fast, slow, signal)
+    return _array({"histogram": histogram, "line": line, "signal": average}[output]) * scale
+
+
+def _bb_percent(candles: Candles, params: Params, _: str) -> FloatArray:
+    close = _scaled(candles)[2]
+    upper, _middle, lower = talib.BBANDS(close, _whole(params, "period"), params["deviations"], params["deviations"])
+    width = upper - lower
+    equal = width <= 1e-12 * close
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(equal, 50.0, (close - lower) / np.where(equal, 1.0, width) * 100.0)
+
+
+def _average(kind: Callable[[FloatArray, int], object]) -> Compute:
+    def compute(candles: Candles, params: Params, _: str) -> FloatArray:
+        close, scale = _scaled(candles)[2:]
+        return (close - _array(kind(close, _whole(params, "period")))) * scale
+
+    return compute
+
+
+def _average_cross(kind: Callable[[FloatArray, int], object]) -> Compute:
+    def compute(candles: Candles, params: Params, _: str) -> FloatArray:
+        close, scale = _scaled(candles)[2:]
+        fast, slow = (_array(kind(close, _whole(params, name))) for name in ("fast", "slow"))
+        return (fast - slow) * scale
+
+    return compute
+
+
+def _stochastic(candles: Candles, params: Params, _: str) -> FloatArray:
+    high, low, close, _scale = _scaled(candles)
+    period, smooth = _whole(params, "period"), _whole(params, "smooth")
+    highest, lowest = _array(talib.MAX(high, period)), _array(talib.MIN(low, period))
+    width = highest - lowest
+    flat = width <= 1e-12 * close
+    raw = np.where(flat, 50.0, (close - lowest) / np.where(flat, 1.0, width) * 100.0)
+    result = np.full(len(candles), np.nan)
+    result[period - 1 :] = _mean(raw[period - 1 :], smooth)
+    return result
+
+
+def _mean(values: FloatArray, period: int) -> FloatArray:
+    """Return the mean of the last ``period`` values, NaN before. Summed window by window: causal to the bit."""
+    result = np.full(len(values), np.nan)
+    if len(values) >= period:
+        windows = np.lib.stride_tricks.sliding_window_view(values, period)
+        result[period - 1 :] = windows.mean(axis=1)
+    return result
+
+
+def _atr_percent(candles: Candles, params: Params, _: str) -> FloatArray:
+    high, low, close, _scale = _scaled(candles)
+    return _array(talib.ATR(high, low, close, _whole(params, "period"))) / close * 100.0
+
+
+def _volume_ratio(candles: Candles, params: Params, _: str) -> FloatArray:
+    """Last volume / mean of the ``period`` volumes before it; 0 when nothing was traded in all of them."""
+    period = _whole(params, "period")
+    mean = np.full(len(candles), np.nan)
+    mean[1:] = _mean(candles.volume, period)[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mean == 0, 0.0, candles.volume / mean)
+
+
+def _volume_rsi(candles: Candles, params: Params, _: str) -> FloatArray:
+    largest = float(candles.volume[0]) or 1.0
+    volume = candles.volume / largest
+    return _flat_is_fifty(_array(talib.RSI(volume, _whole(params, "period"))), volume)
+
+
+def _price_change(candles: Candles, params: Params, _: str) -> FloatArray:
+    count = _whole(params, "candles")
+    result = np.full(len(candles), np.nan)
+    result[count:] = (candles.close[count:] / candles.close[:-count] - 1.0) * 100.0
+    return result
+
+
+def _gap_fill(candles: Candles, params: Params, _: str) -> FloatArray:
+    return _mean(candles.synthetic.astype(np.float64), _whole(params, "window")) * 100.0
+
+
+# How many candles ---------------------------------------------------------------------------------------------------
+
+
+def _ema_tail(period: float) -> int:
+    """Return after how many candles an exponential average has forgotten its seed."""
+    return math.ceil(math.log(FORGOTTEN) / math.log(1 - 2 / (period + 1))) if period > 1 else 1
+
+
+def _wilder_tail(period: float) -> int:
+    """Return after how many candles a Wilder average has forgotten its seed."""
+    return math.ceil(math.log(FORGOTTEN) / math.log(1 - 1 / period)) if period > 1 else 1
+
+
+def _count(name: str, extra: int = 0) -> Callable[[Params], int]:
+    return lambda params: int(params[name]) + extra
+
+
+def _settled(needs: Callable[[Params], int], name: str, tail: Callable[[float], int]) -> Callable[[Params], int]:
+    return lambda params: needs(params) + tail(params[name])
+
+
+def _macd_needs(params: Params) -> int:
+    return int(params["slow"]) + int(params["signal"]) - 1
+
+
+def _macd_settles(params: Params) -> int:
+    return _macd_needs(params) + _ema_tail(params["slow"]) + _ema_tail(params["signal"])
+
+
+def _stochastic_needs(params: Params) -> int:
+    return int(params["period"]) + int(params["smooth"]) - 1
+
+
+def _period(default: int, label: str = "period", minimum: int = 2, maximum: int = 500) -> IndicatorParam:
+    return IndicatorParam("period", label, default, minimum, maximum)
+
+
+_FAST_SLOW: Final = (
+    IndicatorParam("fast", "fast period", 20, 2, 499),
+    IndicatorParam("slow", "slow period", 50, 3, 500),
+)
+_VALUE: Final = ("value",)
+
+_SPECS: Final = (
+    IndicatorSpec(
+        "rsi",
+        "RSI",
+        "Wilder's relative strength index, 0 to 100",
+        (_period(14),),
+        _VALUE,
+        Unit.POINTS,
+        Mirroring.FROM_HUNDRED,
+        _count("period", 1),
+        _settled(_count("period", 1), "period", _wilder_tail),
+        _rsi,
+    ),
+    IndicatorSpec(
+        "macd",
+        "MACD",
+        "Histogram, line or signal of the moving average convergence divergence, in quote currency",
+        (
+            IndicatorParam("fast", "fast period", 12, 2, 199),
+            IndicatorParam("slow", "slow period", 26, 3, 200),
+            IndicatorParam("signal", "signal period", 9, 1, 200),
+        ),
+        ("histogram", "line", "signal"),
+        Unit.PRICE,
+        Mirroring.NEGATE,
+        _macd_needs,
+        _macd_settles,
+        _macd,
+    ),
+    IndicatorSpec(
+        "bb_percent",
+        "Bollinger %B",
+        "Where the price is between the Bollinger bands: 0 at the lower, 100 at the upper",
+        (_period(20), IndicatorParam("deviations", "standard deviations", 2, 0.1, 10, whole=False)),
+        _VALUE,
+        Unit.POINTS,
+        Mirroring.FROM_HUNDRED,
+        _count("period"),
+        _count("period"),
+        _bb_percent,
+    ),
+    IndicatorSpec(
+        "ema",
+        "Price − EMA",
+        "Price minus its exponential average; crossing 0 is crossing the average",
+        (_period(50),),
+        _VALUE,
+        Unit.PRICE,
+        Mirroring.NEGATE,
+        _count("period"),
+        _settled(_count("period"), "period", _ema_tail),
+        _average(talib.EMA),
+    ),
+    IndicatorSpec(
+        "sma",
+        "Price − SMA",
+        "Price minus its simple average; crossing 0 is crossing the average",
+        (_period(50),),
+        _VALUE,
+        Unit.PRICE,
+        Mirroring.NEGATE,
+        _count("period"),
+        _count("period"),
+        _average(_mean),
+    ),
+    IndicatorSpec(
+        "ema_cross",
+        "EMA fast − slow",
+        "Fast minus slow exponential average; crossing 0 is the averages crossing",
+        _FAST_SLOW,
+        _VALUE,
+        Unit.PRICE,
+        Mirroring.NEGATE,
+        _count("slow"),
+        _settled(_count("slow"), "slow", _ema_tail),
+        _average_cross(talib.EMA),
+    ),
+    IndicatorSpec(
+        "sma_cross",
+        "SMA fast − slow",
+        "Fast minus slow simple average; crossing 0 is the averages crossing",
+        _FAST_SLOW,
+        _VALUE,
+        Unit.PRICE,
+        Mirroring.NEGATE,
+        _count("slow"),
+        _count("slow"),
+        _average_cross(_mean),
+    ),
+    IndicatorSpec(
+        "stochastic",
+        "Stochastic",
+        "Slow %K: where the close is between the lowest low and the highest high, averaged",
+        (_period(14), IndicatorParam("smooth", "smoothing", 3, 1, 100)),
+        _VALUE,
+        Unit.POINTS,
+        Mirroring.FROM_HUNDRED,
+        _stochastic_needs,
+        _stochastic_needs,
+        _stochastic,
+    ),
+    IndicatorSpec(
+        "atr_percent",
+        "ATR %",
+        "Average true range in percent of the price",
+        (_period(14),),
+        _VALUE,
+        Unit.PERCENT,
+        Mirroring.NONE,
+        _count("period", 1),
+        _settled(_count("period", 1), "period", _wilder_tail),
+        _atr_percent,
+    ),
+    IndicatorSpec(
+        "volume_ratio",
+        "Volume ratio",
+        "The last candle's volume divided by the mean of those before it",
+        (_period(20, minimum=1),),
+        _VALUE,
+        Unit.RATIO,
+        Mirroring.NONE,
+        _count("period", 1),
+        _count("period", 1),
+        _volume_ratio,
+    ),
+    IndicatorSpec(
+        "volume_rsi",
+        "Volume RSI",
+        "Wilder's relative strength index of the volumes",
+        (_period(14),),
+        _VALUE,
+        Unit.POINTS,
+        Mirroring.NONE,
+        _count("period", 1),
+        _settled(_count("period", 1), "period", _wilder_tail),
+        _volume_rsi,
+    ),
+    IndicatorSpec(
+        "price_change",
+        "Price change %",
+        "Change of the close over a number of candles, in percent",
+        (IndicatorParam("candles", "candles", 1, 1, 500),),
+        _VALUE,
+        Unit.PERCENT,
+        Mirroring.NEGATE,
+        _count("candles", 1),
+        _count("candles", 1),
+        _price_change,
+    ),
+    IndicatorSpec(
+        "gap_fill",
+        "Gaps %",
+        "Share of candles without any trade in the window, in percent",
+        (IndicatorParam("window", "window", 100, 1, 500),),
+        _VALUE,
+        Unit.PERCENT,
+        Mirroring.NONE,
+        _count("window"),
+        _count("window"),
+        _gap_fill,
+    ),
+)
+
+INDICATORS: Final[dict[str, IndicatorSpec]] = {spec.name: spec for spec in _SPECS}
+
+
+def spec_of(name: str) -> IndicatorSpec:
+    """Return the indicator called ``name``. Raises InvalidInput (``unknown_indicator``)."""
+    try:
+        return INDICATORS[name]
+    except KeyError:
+        raise InvalidInput(
+            "unknown_indicator", f"{name!r} is no indicator; known are {', '.join(INDICATORS)}", field="indicator"
+        ) from None
+
+
+def candles_wanted(name: str, params: Params) -> int:
+    """Return how many closed candles to keep ready for the indicator: at least 200, more for slow averages."""
+    return max(LEAST_HISTORY, spec_of(name).settles(params))

@@ -1,0 +1,85 @@
+"""What every API view shares: paging, amounts as strings, errors as {code, detail, field}."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.http import Http404
+from rest_framework import exceptions, pagination, serializers, status, views
+from rest_framework.response import Response
+
+from tradebot.core import errors
+from tradebot.core.decimals import plain
+from tradebot.core.money import AmountField
+from tradebot.core.scoping import ForeignRow
+
+__all__ = ["AmountSerializerField", "ModelSerializer", "Pagination", "exception_handler"]
+
+
+class AmountSerializerField(serializers.DecimalField):
+    """An amount as a plain string, exact; refuses NaN, infinities and numbers beyond 20 digits before the point (F23)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_digits", 38)
+        kwargs.setdefault("decimal_places", 18)
+        super().__init__(**kwargs)
+
+    def to_representation(self, value: Any) -> Any:
+        return plain(Decimal(value)) if value is not None else None
+
+
+class ModelSerializer(serializers.ModelSerializer):  # type: ignore[type-arg]
+    """A model serializer that writes amounts as plain strings."""
+
+    serializer_field_mapping = {**serializers.ModelSerializer.serializer_field_mapping, AmountField: AmountSerializerField}
+
+
+class Pagination(pagination.PageNumberPagination):
+    """Pages of 50, at most 200 by ``page_size``."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+_STATUS: list[tuple[type[Exception], int]] = [
+    (errors.NotFound, status.HTTP_404_NOT_FOUND),
+    (errors.InvalidInput, status.HTTP_400_BAD_REQUEST),
+    (errors.OrderRefused, status.HTTP_409_CONFLICT),
+    (errors.MissingInformation, status.HTTP_409_CONFLICT),
+    (errors.VenueUnavailable, status.HTTP_503_SERVICE_UNAVAILABLE),
+    (errors.VenueError, status.HTTP_502_BAD_GATEWAY),
+]
+
+
+def _first(detail: Any, field: str = "") -> tuple[str, str, str]:
+    """Return (code, sentence, field) of the first error in DRF's nested detail."""
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            path = "" if name in {"non_field_errors", "detail"} else name
+            return _first(inner, f"{field}.{path}".strip("."))
+    if isinstance(detail, list) and detail:
+        return _first(detail[0], field)
+    return getattr(detail, "code", "invalid") or "invalid", str(detail), field
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn expected failures into ``{code, detail, field}``; what is not yours is 404, never 403."""
+    if isinstance(exc, ForeignRow):
+        exc = Http404()
+    if isinstance(exc, DjangoValidationError):
+        exc = exceptions.ValidationError(detail=exc.message_dict if hasattr(exc, "error_dict") else exc.messages)
+    if isinstance(exc, errors.TradebotError):
+        code = next((number for kind, number in _STATUS if isinstance(exc, kind)), status.HTTP_400_BAD_REQUEST)
+        numbers = {name: plain(value) if isinstance(value, Decimal) else str(value) for name, value in exc.detail.items()}
+        body = {"code": exc.code, "detail": exc.message, "field": exc.field}
+        return Response({**body, "numbers": numbers} if numbers else body, status=code)
+    response = views.exception_handler(exc, context)
+    if response is not None:
+        code_text, sentence, field = _first(response.data)
+        response.data = {"code": code_text, "detail": sentence, "field": field or None}
+        if isinstance(exc, exceptions.ValidationError) and isinstance(exc.detail, dict):
+            response.data["errors"] = exc.detail
+    return response

@@ -1,0 +1,56 @@
+"""Logging for people (console) or machines (JSON), through structlog. Secrets never reach it: they are ``Secret`` objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+__all__ = ["logging_config"]
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.stdlib.PositionalArgumentsFormatter(),
+]
+
+
+def logging_config(log_format: str, level: str) -> dict[str, Any]:
+    """Return the LOGGING dict; ``log_format`` is "console" or "json". Raises ValueError for another one."""
+    if log_format not in {"console", "json"}:
+        raise ValueError(f"LOG_FORMAT is console or json, not {log_format!r}")
+    structlog.configure(
+        processors=[*_SHARED, structlog.processors.format_exc_info, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+        if log_format == "json"
+        else [*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=28)
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "main": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                "foreign_pre_chain": _SHARED,
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "main"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            "daphne": {"level": "WARNING"},
+            "django_structlog": {"level": "WARNING"},
+            "celery": {"level": "WARNING"},
+            "kombu": {"level": "WARNING"},
+            "urllib3": {"level": "WARNING"},
+        },
+    }

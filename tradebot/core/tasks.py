@@ -1,0 +1,29 @@
+"""The base class of every Celery task: a scope never outlives the task that opened it.
+
+A context variable left set in one task is visible to the next one of the same worker thread, so each call runs in a copy
+of the context, without any scope; the body opens the one it needs.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import Any
+
+from celery import Task
+
+from tradebot.core.scoping import request_holder
+
+__all__ = ["ScopedTask"]
+
+
+class ScopedTask(Task):  # type: ignore[misc]
+    """Runs the body without any scope and forgets whatever scope the body left behind."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return contextvars.copy_context().run(self._run_unscoped, *args, **kwargs)
+
+    def _run_unscoped(self, *args: Any, **kwargs: Any) -> Any:
+        with request_holder():
+            return self.run(*args, **kwargs)
