@@ -41,7 +41,9 @@ class Bot(OwnedModel):
     budget_kind = models.CharField(max_length=10, choices=BudgetKind.choices, default=BudgetKind.PERCENT)
     budget_pct = AmountField(default=Decimal(10), validators=[MinValueValidator(ZERO), MaxValueValidator(Decimal(100))])
     budget_fixed = AmountField(default=ZERO, validators=[MinValueValidator(ZERO)])
-    split_budget = models.BooleanField(default=True, help_text="Share the budget evenly over the deals allowed at once.")
+    split_budget = models.BooleanField(
+        default=True, help_text="Share the budget evenly over the deals allowed at once."
+    )
     next_check_at = models.DateTimeField(null=True, blank=True, help_text="Null while there is nothing to watch.")
     last_checked_at = models.DateTimeField(null=True, blank=True)
     last_error = models.CharField(max_length=300, blank=True)
@@ -56,8 +58,12 @@ class Bot(OwnedModel):
             models.Index(fields=["account", "status"], name="bot_account_status"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["owner", "name"], condition=Q(archived_at__isnull=True), name="bot_name_per_owner"),
-            models.CheckConstraint(condition=Q(account__isnull=False) | Q(status="stopped"), name="orphaned_bot_is_stopped"),
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=Q(archived_at__isnull=True), name="bot_name_per_owner"
+            ),
+            models.CheckConstraint(
+                condition=Q(account__isnull=False) | Q(status="stopped"), name="orphaned_bot_is_stopped"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -86,7 +92,9 @@ class BotProduct(OwnedModel):
     last_evidence = models.JSONField(default=dict, blank=True)
     last_changed_at = models.DateTimeField(null=True, blank=True)
     evaluated_until = models.JSONField(
-        default=dict, blank=True, help_text="Per timeframe, the opening time of the last candle whose crossings were judged."
+        default=dict,
+        blank=True,
+        help_text="Per timeframe, the opening time of the last candle whose crossings were judged.",
     )
 
     class Meta:
@@ -110,7 +118,9 @@ class BotTemplate(OwnedModel):
     account_path = None
     owner_path = "owner"
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="bot_templates")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="bot_templates"
+    )
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=80, blank=True)
     description = models.CharField(max_length=300, blank=True)
@@ -159,3 +169,33 @@ class Decision(OwnedModel):
 
     def __str__(self) -> str:
         return f"{self.phase}: {self.code}"
+
+
+class ReplayRun(OwnedModel):
+    """One run of a bot over recorded candles. The cursor is the step to do next, so a killed run goes on where it was."""
+
+    owner_path = None
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "Running"
+        FINISHED = "finished", "Finished"
+
+    account = models.OneToOneField("accounts.Account", models.CASCADE, related_name="replay_run")
+    bot = models.ForeignKey(Bot, models.SET_NULL, null=True, related_name="replay_runs")
+    key = models.CharField(max_length=64, help_text="Hash of candles and settings: the same input continues the same run.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
+    step_seconds = models.PositiveIntegerField()
+    start = models.BigIntegerField(help_text="Unix seconds of the first step.")
+    end = models.BigIntegerField(help_text="Unix seconds of the last step.")
+    cursor = models.BigIntegerField(help_text="Unix seconds of the step to do next.")
+    wall_seconds = models.FloatField(default=0.0, help_text="Time spent, over all attempts.")
+    result = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=clock.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["key", "status"], name="replay_by_key")]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk} ({self.status})"

@@ -2,7 +2,8 @@
 
 * :meth:`CandleStore.ensure` asks the product's source for what is missing, and only for that.
 * :meth:`CandleStore.load` answers closed candles of many products in a constant number of queries, oldest first,
-  without gaps, and never beyond the clock's moment (F40). Timeframes a market does not offer are built from shorter ones.
+  without gaps, and never beyond the clock's moment (F40). Timeframes a market does not offer are built from shorter
+  ones.
 
 A ``CandleSeries`` row says which stretch is held. It is read on every load, so that candles written by any process are
 noticed by all; the candles themselves are read once and kept in memory. Two writers of the same candles are harmless:
@@ -219,13 +220,14 @@ class CandleStore:
             lo = min(lo, row.end)
             widest = (row.end - lo) // timeframe.seconds
             entry = self._get((row.product_id, timeframe))
-            if entry is None or entry.generation != row.generation or lo < entry.lo:
-                known = entry.widest if entry is not None and entry.generation == row.generation else 0
-                cold.append(_Read(row, lo, max(widest, known), None))
-            elif row.end > entry.hi:
+            if entry is not None and entry.generation != row.generation:
+                entry = None
+            if entry is not None and lo >= entry.lo and row.end <= entry.hi:
+                entries[row.product_id] = entry
+            elif entry is not None and lo >= entry.lo and len(entry.candles):
                 warm.append(_Read(row, entry.hi, max(widest, entry.widest), entry))
             else:
-                entries[row.product_id] = entry
+                cold.append(_Read(row, lo, max(widest, entry.widest if entry is not None else 0), None))
         for reads in (cold, warm):
             for key, entry in _read(reads).items():
                 entries[key[0]] = entry
@@ -332,18 +334,18 @@ def _split(rows: list[tuple[Any, ...]]) -> dict[int, Candles]:
     columns = list(zip(*rows, strict=True))
     ids = np.array(columns[0], dtype=np.int64)
     time = np.array(columns[1], dtype=np.int64)
-    prices = [np.array(column, dtype=np.float64) for column in columns[2:]]
+    prices = np.array(columns[2:], dtype=np.float64)
     starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))
     ends = np.append(starts[1:], len(ids))
-    none = np.zeros(len(ids), dtype=np.bool_)
-    return {
-        int(ids[a]): Candles(time[a:b], *(column[a:b] for column in prices), none[a:b])
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-    }
+    found = {}
+    for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
+        open_, high, low, close, volume = prices[:, a:b]
+        found[int(ids[a])] = Candles(time[a:b], open_, high, low, close, volume, np.zeros(b - a, dtype=np.bool_))
+    return found
 
 
 def _begins_in_gap(read: _Read, by_product: Mapping[int, Candles]) -> bool:
-    if read.before is not None or read.lo <= read.series.start:
+    if read.before is not None or not read.series.start < read.lo < read.series.end:
         return False
     candles = by_product.get(read.series.product_id)
     if candles is None:
@@ -359,14 +361,10 @@ def _closes_before(timeframe: Timeframe, reads: list[_Read]) -> dict[int, float]
     earlier = Candle.objects.filter(
         product_id=OuterRef("product_id"), timeframe=timeframe.value, time__lt=min(read.lo for read in reads)
     ).order_by("-time")
-    # All stretches of one load begin at the same period, or at the start of their series, which is no gap.
+    # Stretches of one load that begin in a gap all begin at the same period: the first one wanted.
     rows = CandleSeries.objects.filter(pk__in=[read.series.pk for read in reads])
     found = rows.annotate(close=Subquery(earlier.values("close")[:1]), at=Subquery(earlier.values("time")[:1]))
-    return {
-        row.product_id: row.close
-        for row in found
-        if row.close is not None and row.at >= row.start
-    }
+    return {row.product_id: row.close for row in found if row.close is not None and row.at >= row.start}
 
 
 def _entry(read: _Read, timeframe: Timeframe, rows: Candles | None, closes: Mapping[int, float]) -> _Entry:
@@ -397,8 +395,15 @@ def _joined(parts: list[Candles]) -> Candles:
         return Candles.empty()
     if len(parts) == 1:
         return parts[0]
-    names = ("time", "open", "high", "low", "close", "volume", "synthetic")
-    return Candles(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Candles(
+        time=np.concatenate([part.time for part in parts]),
+        open=np.concatenate([part.open for part in parts]),
+        high=np.concatenate([part.high for part in parts]),
+        low=np.concatenate([part.low for part in parts]),
+        close=np.concatenate([part.close for part in parts]),
+        volume=np.concatenate([part.volume for part in parts]),
+        synthetic=np.concatenate([part.synthetic for part in parts]),
+    )
 
 
 def _locked(candles: Candles) -> Candles:

@@ -30,7 +30,10 @@ class Event(OwnedModel):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["user", "id"], name="event_replay"), models.Index(fields=["at"], name="event_age")]
+        indexes = [
+            models.Index(fields=["user", "id"], name="event_replay"),
+            models.Index(fields=["at"], name="event_age"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} for {self.user_id}"

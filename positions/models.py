@@ -78,10 +78,16 @@ class Position(OwnedModel):
     average_price = AmountField(null=True, blank=True)
     realised_quote = AmountField(default=ZERO, help_text="Net of fees.")
     realised_pct = AmountField(null=True, blank=True)
+    dust_price = AmountField(
+        null=True, blank=True, help_text="At which an untradable remainder was valued when the deal closed."
+    )
     safety_orders_filled = models.PositiveIntegerField(default=0, help_text="Ladder levels bought.")
 
     trail = models.JSONField(default=dict, blank=True, help_text="State of trailing exits, as the strategy writes it.")
     evaluated_until = models.JSONField(default=dict, blank=True)
+    last_code = models.CharField(max_length=60, blank=True, help_text="Reason code of the last decision about it.")
+    last_message = models.CharField(max_length=400, blank=True)
+    last_evidence = models.JSONField(default=dict, blank=True)
     exit_reason = models.CharField(max_length=20, choices=_choices(ExitReason), blank=True)
     notes = models.TextField(blank=True)
     last_error = models.CharField(max_length=300, blank=True)

@@ -1,11 +1,201 @@
-"""What the shell shows on every page."""
+"""What the shell shows on every page. Nothing is asked for until a template uses it, so fragments cost nothing."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
+from django.conf import settings
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
+
+from accounts.models import Account, User
+from accounts.selection import Choice, choices, narrowed, selected_account
+from marketdata import market, sources
+from marketdata.models import Product
+from marketdata.services import MarketCondition, MarketState, status
+from positions.models import Position
+from positions.states import POSITION_ACTIVE
+from tradebot.core.models import GlobalSettings
+
+TICKER: Final = ("BTC-USD", "ETH-USD")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A screen in the navigation; ``more`` ones leave the bottom bar of a phone."""
+
+    key: str
+    name: str
+    icon: str
+    url: str
+    more: bool = False
+
+    @property
+    def href(self) -> str:
+        return reverse(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    name: str
+    entries: tuple[Entry, ...]
+
+
+NAVIGATION: Final = (
+    Group(
+        "",
+        (
+            Entry("dashboard", "Dashboard", "home", "dashboard"),
+            Entry("deals", "Deals", "deals", "deals"),
+            Entry("bots", "Bots", "bot", "bots"),
+            Entry("history", "History", "hist", "history"),
+            Entry("orders", "Orders", "list", "orders", more=True),
+        ),
+    ),
+    Group(
+        "Money",
+        (
+            Entry("accounts", "Accounts", "key", "accounts", more=True),
+            Entry("settings", "Settings", "gear", "settings"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The line on top that says which money moves: ``lead`` **name**. ``text``."""
+
+    kind: str
+    lead: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A price in the top bar; ``change`` is percent in 24 hours."""
+
+    symbol: str
+    base: str
+    product: Product
+    price: Any
+    change: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    kind: str
+    lead: str
+    text: str
+
+
+class Shell:
+    """The shell's figures for one request."""
+
+    nav = NAVIGATION
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+
+    @cached_property
+    def theme(self) -> str:
+        wanted = getattr(self.request.user, "theme", User.Theme.AUTO)
+        return str(User.Theme.LIGHT if wanted == User.Theme.AUTO else wanted)
+
+    @property
+    def follows_device(self) -> bool:
+        return getattr(self.request.user, "theme", User.Theme.AUTO) == User.Theme.AUTO
+
+    @property
+    def other_theme(self) -> str:
+        return str(User.Theme.LIGHT if self.theme == User.Theme.DARK else User.Theme.DARK)
+
+    @property
+    def demo(self) -> bool:
+        """Whether to say where a newcomer finds the demo user; never who it is."""
+        return bool(settings.DEMO and settings.DEBUG)
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        return choices(self.request)
+
+    @cached_property
+    def account(self) -> Account | None:
+        return selected_account(self.request)
+
+    @cached_property
+    def in_view(self) -> list[Account]:
+        return [self.account] if self.account else [choice.account for choice in self.choices]
+
+    @cached_property
+    def strip(self) -> Strip:
+        if self.account is not None:
+            return _strip_of(self.account)
+        paper = sum(1 for account in self.in_view if account.is_paper)
+        live = len(self.in_view) - paper
+        if not self.in_view:
+            return Strip("sim", "No account yet.", "", "Nothing is traded.")
+        if not live:
+            return Strip("paper", "All your accounts are paper.", "", "No real money moves here.")
+        if not paper:
+            return Strip("live", "All your accounts are live.", "", "Orders here use real money.")
+        return Strip("live", "Live and paper together:", "", f"{live} live with real money, {paper} paper (dashed) without.")
+
+    @cached_property
+    def open_deals(self) -> int:
+        return Position.objects.filter(status__in=POSITION_ACTIVE, **narrowed(self.request)).count()
+
+    @cached_property
+    def markets(self) -> list[MarketState]:
+        return [status(exchange) for exchange in sorted({account.exchange for account in self.in_view})]
+
+    @cached_property
+    def market_notes(self) -> list[Note]:
+        notes = [_note_of(state) for state in self.markets if state.condition is not MarketCondition.OK]
+        if GlobalSettings.load().trading_paused:
+            notes.insert(0, Note("warning", "Trading is paused.", "No bot opens a deal; open deals are still managed."))
+        return notes
+
+    @cached_property
+    def ticker(self) -> list[Line]:
+        default = next((account for account in self.in_view if account.is_default), None)
+        shown = self.account or default or next(iter(self.in_view), None)
+        exchange = shown.exchange if shown else sources.SIMULATED
+        products = Product.objects.filter(exchange=exchange, symbol__in=TICKER)
+        quotes = market.quotes(exchange, TICKER)
+        return [
+            Line(row.symbol, row.base, row, quotes[row.symbol].last, quotes[row.symbol].change_24h)
+            for row in products
+            if row.symbol in quotes
+        ]
+
+
+def _strip_of(account: Account) -> Strip:
+    if not account.is_paper:
+        return Strip("live", "Live account:", account.name, "Orders here use real money.")
+    if account.exchange == sources.COINBASE:
+        return Strip("paper", "Paper account:", account.name, "Pretend money at Coinbase's real prices.")
+    if account.exchange == sources.REPLAY:
+        return Strip("paper", "Paper account:", account.name, "Pretend money at recorded prices.")
+    return Strip("paper", "Paper account:", account.name, "Pretend money at simulated prices.")
+
+
+def _note_of(state: MarketState) -> Note:
+    if state.condition is MarketCondition.SIMULATED:
+        return Note("sim", "Simulated market.", "Prices are made up by Tradebot, the same for everybody, and follow no real market.")
+    if state.condition is MarketCondition.REPLAY:
+        return Note("sim", "Recorded market.", state.message)
+    lead = "No fresh prices." if state.condition is MarketCondition.STALE else "No prices yet."
+    return Note("warning", f"{state.exchange.capitalize()}: {lead}", f"{state.message} Until they are back, bots decide nothing here.")
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
-    return {}
+    """Return ``shell`` (see :class:`Shell`), and ``nav`` for the pages of allauth, which belong to the settings."""
+    context: dict[str, Any] = {"shell": SimpleLazyObject(lambda: Shell(request))}
+    if request.path.startswith(("/auth/", "/settings/")):
+        context["nav"] = "settings"
+    return context

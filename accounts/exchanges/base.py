@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID
 
 from tradebot.core.words import OrderStatus, OrderType, Side
@@ -77,6 +77,9 @@ class Venue(Protocol):
     """One account's connection to its venue."""
 
     account_id: int
+    lookup_is_definitive: ClassVar[bool]
+    """Whether "not found" is final at once: true where the book is in our own database, so that an order it does not
+    hold never arrived. Elsewhere a fresh order may not be visible yet: believed after a grace period only (F12)."""
 
     def balances(self) -> dict[str, Balance]:
         """Return every currency held. Raises VenueUnavailable."""

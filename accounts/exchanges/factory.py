@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accounts.exchanges.base import Venue
 from accounts.models import Account
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["venue_of"]
+__all__ = ["register", "venue_of"]
+
+Builder = Callable[[Account], Venue]
+_builders: dict[str, Builder] = {}
+
+
+def register(kind: str, builder: Builder | None) -> None:
+    """Let ``builder`` make the venue of accounts whose exchange is ``kind``; None takes it out again."""
+    if builder is None:
+        _builders.pop(kind, None)
+    else:
+        _builders[kind] = builder
 
 
 def venue_of(account: Account) -> Venue:
@@ -15,4 +28,8 @@ def venue_of(account: Account) -> Venue:
         from accounts.exchanges.paper import PaperVenue
 
         return PaperVenue(account)
-    raise MissingInformation("venue_unsupported", "This account's exchange cannot be traded yet.", exchange=account.exchange)
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account)
+    raise MissingInformation(
+        "venue_unsupported", "This account's exchange cannot be traded yet.", exchange=account.exchange
+    )

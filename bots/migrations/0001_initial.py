@@ -10,93 +10,196 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
-        ('marketdata', '0001_initial'),
+        ("accounts", "0001_initial"),
+        ("marketdata", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Bot',
+            name="Bot",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('strategy', models.CharField(default='indicator_dca', max_length=40)),
-                ('settings', models.JSONField(default=dict, help_text="The strategy's typed settings, as its schema writes them.")),
-                ('settings_version', models.PositiveIntegerField(default=1, help_text='Grows with every change of settings.')),
-                ('status', models.CharField(choices=[('stopped', 'Stopped'), ('running', 'Running')], default='stopped', max_length=10)),
-                ('quote_currency', models.CharField(max_length=20)),
-                ('budget_kind', models.CharField(choices=[('percent', "percent of the account's value in the quote currency"), ('fixed', 'fixed amount of the quote currency')], default='percent', max_length=10)),
-                ('budget_pct', tradebot.core.money.AmountField(default=Decimal('10'), validators=[django.core.validators.MinValueValidator(Decimal('0')), django.core.validators.MaxValueValidator(Decimal('100'))])),
-                ('budget_fixed', tradebot.core.money.AmountField(default=Decimal('0'), validators=[django.core.validators.MinValueValidator(Decimal('0'))])),
-                ('split_budget', models.BooleanField(default=True, help_text='Share the budget evenly over the deals allowed at once.')),
-                ('next_check_at', models.DateTimeField(blank=True, help_text='Null while there is nothing to watch.', null=True)),
-                ('last_checked_at', models.DateTimeField(blank=True, null=True)),
-                ('last_error', models.CharField(blank=True, max_length=300)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=tradebot.core.clock.now)),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
-                ('account', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='bots', to='accounts.account')),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='bots', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=80)),
+                ("strategy", models.CharField(default="indicator_dca", max_length=40)),
+                (
+                    "settings",
+                    models.JSONField(
+                        default=dict, help_text="The strategy's typed settings, as its schema writes them."
+                    ),
+                ),
+                (
+                    "settings_version",
+                    models.PositiveIntegerField(default=1, help_text="Grows with every change of settings."),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("stopped", "Stopped"), ("running", "Running")], default="stopped", max_length=10
+                    ),
+                ),
+                ("quote_currency", models.CharField(max_length=20)),
+                (
+                    "budget_kind",
+                    models.CharField(
+                        choices=[
+                            ("percent", "percent of the account's value in the quote currency"),
+                            ("fixed", "fixed amount of the quote currency"),
+                        ],
+                        default="percent",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "budget_pct",
+                    tradebot.core.money.AmountField(
+                        default=Decimal("10"),
+                        validators=[
+                            django.core.validators.MinValueValidator(Decimal("0")),
+                            django.core.validators.MaxValueValidator(Decimal("100")),
+                        ],
+                    ),
+                ),
+                (
+                    "budget_fixed",
+                    tradebot.core.money.AmountField(
+                        default=Decimal("0"), validators=[django.core.validators.MinValueValidator(Decimal("0"))]
+                    ),
+                ),
+                (
+                    "split_budget",
+                    models.BooleanField(
+                        default=True, help_text="Share the budget evenly over the deals allowed at once."
+                    ),
+                ),
+                (
+                    "next_check_at",
+                    models.DateTimeField(blank=True, help_text="Null while there is nothing to watch.", null=True),
+                ),
+                ("last_checked_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.CharField(blank=True, max_length=300)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=tradebot.core.clock.now)),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="bots",
+                        to="accounts.account",
+                    ),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="bots", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name', 'id'],
+                "ordering": ["name", "id"],
             },
         ),
         migrations.CreateModel(
-            name='BotProduct',
+            name="BotProduct",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('enabled', models.BooleanField(default=True)),
-                ('last_code', models.CharField(blank=True, max_length=60)),
-                ('last_message', models.CharField(blank=True, max_length=400)),
-                ('last_evidence', models.JSONField(blank=True, default=dict)),
-                ('last_changed_at', models.DateTimeField(blank=True, null=True)),
-                ('evaluated_until', models.JSONField(blank=True, default=dict, help_text='Per timeframe, the opening time of the last candle whose crossings were judged.')),
-                ('bot', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='bot_products', to='bots.bot')),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketdata.product')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("enabled", models.BooleanField(default=True)),
+                ("last_code", models.CharField(blank=True, max_length=60)),
+                ("last_message", models.CharField(blank=True, max_length=400)),
+                ("last_evidence", models.JSONField(blank=True, default=dict)),
+                ("last_changed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "evaluated_until",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="Per timeframe, the opening time of the last candle whose crossings were judged.",
+                    ),
+                ),
+                (
+                    "bot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="bot_products", to="bots.bot"
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="marketdata.product"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='BotTemplate',
+            name="BotTemplate",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('slug', models.SlugField(blank=True, max_length=80)),
-                ('description', models.CharField(blank=True, max_length=300)),
-                ('strategy', models.CharField(default='indicator_dca', max_length=40)),
-                ('settings', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(default=tradebot.core.clock.now)),
-                ('owner', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='bot_templates', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=80)),
+                ("slug", models.SlugField(blank=True, max_length=80)),
+                ("description", models.CharField(blank=True, max_length=300)),
+                ("strategy", models.CharField(default="indicator_dca", max_length=40)),
+                ("settings", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(default=tradebot.core.clock.now)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="bot_templates",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
-                'default_manager_name': 'objects',
+                "ordering": ["name"],
+                "default_manager_name": "objects",
             },
         ),
         migrations.CreateModel(
-            name='Decision',
+            name="Decision",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phase', models.CharField(help_text='open, add or close.', max_length=10)),
-                ('action', models.CharField(help_text='none, open, add or close.', max_length=10)),
-                ('code', models.CharField(max_length=60)),
-                ('message', models.CharField(max_length=400)),
-                ('evidence', models.JSONField(blank=True, default=dict)),
-                ('at', models.DateTimeField(default=tradebot.core.clock.now)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
-                ('bot', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='decisions', to='bots.bot')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("phase", models.CharField(help_text="open, add or close.", max_length=10)),
+                ("action", models.CharField(help_text="none, open, add or close.", max_length=10)),
+                ("code", models.CharField(max_length=60)),
+                ("message", models.CharField(max_length=400)),
+                ("evidence", models.JSONField(blank=True, default=dict)),
+                ("at", models.DateTimeField(default=tradebot.core.clock.now)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.account"
+                    ),
+                ),
+                (
+                    "bot",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="decisions", to="bots.bot"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
     ]

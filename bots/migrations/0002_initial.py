@@ -5,64 +5,80 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('bots', '0001_initial'),
-        ('marketdata', '0001_initial'),
-        ('positions', '0001_initial'),
+        ("bots", "0001_initial"),
+        ("marketdata", "0001_initial"),
+        ("positions", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='decision',
-            name='position',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='decisions', to='positions.position'),
+            model_name="decision",
+            name="position",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="decisions",
+                to="positions.position",
+            ),
         ),
         migrations.AddField(
-            model_name='decision',
-            name='product',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='marketdata.product'),
+            model_name="decision",
+            name="product",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="marketdata.product"
+            ),
         ),
         migrations.AddIndex(
-            model_name='bot',
-            index=models.Index(condition=models.Q(('next_check_at__isnull', False)), fields=['next_check_at'], name='bot_due'),
+            model_name="bot",
+            index=models.Index(
+                condition=models.Q(("next_check_at__isnull", False)), fields=["next_check_at"], name="bot_due"
+            ),
         ),
         migrations.AddIndex(
-            model_name='bot',
-            index=models.Index(fields=['account', 'status'], name='bot_account_status'),
+            model_name="bot",
+            index=models.Index(fields=["account", "status"], name="bot_account_status"),
         ),
         migrations.AddConstraint(
-            model_name='bot',
-            constraint=models.UniqueConstraint(condition=models.Q(('archived_at__isnull', True)), fields=('owner', 'name'), name='bot_name_per_owner'),
+            model_name="bot",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("archived_at__isnull", True)), fields=("owner", "name"), name="bot_name_per_owner"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='bot',
-            constraint=models.CheckConstraint(condition=models.Q(('account__isnull', False), ('status', 'stopped'), _connector='OR'), name='orphaned_bot_is_stopped'),
+            model_name="bot",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("account__isnull", False), ("status", "stopped"), _connector="OR"),
+                name="orphaned_bot_is_stopped",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='botproduct',
-            constraint=models.UniqueConstraint(fields=('bot', 'product'), name='bot_product_once'),
+            model_name="botproduct",
+            constraint=models.UniqueConstraint(fields=("bot", "product"), name="bot_product_once"),
         ),
         migrations.AddConstraint(
-            model_name='bottemplate',
-            constraint=models.UniqueConstraint(fields=('owner', 'name'), name='template_name_per_owner'),
+            model_name="bottemplate",
+            constraint=models.UniqueConstraint(fields=("owner", "name"), name="template_name_per_owner"),
         ),
         migrations.AddConstraint(
-            model_name='bottemplate',
-            constraint=models.UniqueConstraint(condition=models.Q(('owner__isnull', True)), fields=('slug',), name='preset_slug_once'),
+            model_name="bottemplate",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("owner__isnull", True)), fields=("slug",), name="preset_slug_once"
+            ),
         ),
         migrations.AddIndex(
-            model_name='decision',
-            index=models.Index(fields=['bot', '-id'], name='decision_bot_recent'),
+            model_name="decision",
+            index=models.Index(fields=["bot", "-id"], name="decision_bot_recent"),
         ),
         migrations.AddIndex(
-            model_name='decision',
-            index=models.Index(fields=['position', '-id'], name='decision_position_recent'),
+            model_name="decision",
+            index=models.Index(fields=["position", "-id"], name="decision_position_recent"),
         ),
         migrations.AddIndex(
-            model_name='decision',
-            index=models.Index(fields=['at'], name='decision_age'),
+            model_name="decision",
+            index=models.Index(fields=["at"], name="decision_age"),
         ),
     ]

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote as quoted
@@ -119,7 +120,7 @@ class CoinbaseSource(MarketSource):
             last = min(first + (CANDLES_PER_REQUEST - 1) * seconds, end - 1)
             answer = self._get(
                 f"{MARKET_PATH}/products/{quoted(symbol, safe='')}/candles",
-                {"granularity": granularity, "start": str(first), "end": str(last), "limit": str(CANDLES_PER_REQUEST)},
+                {"granularity": granularity, "start": str(first), "end": str(last)},
             )
             page = [_candle(row) for row in _rows(answer, "candles")]
             rows += [row for row in page if first <= row[0] <= last]
@@ -139,10 +140,13 @@ class CoinbaseSource(MarketSource):
         if not wanted:
             return {}
         figures = self._day_figures(wanted)
+        # Read before asking, so that a quote is never taken for younger than it is (and the pool's threads do not see
+        # a clock that was set).
+        asked_at = clock.now()
 
         def one(symbol: str) -> Quote | TradebotError:
             try:
-                return self._ticker(symbol, figures.get(symbol, (None, None)))
+                return self._ticker(symbol, asked_at, figures.get(symbol, (None, None)))
             except TradebotError as error:
                 log.warning("coinbase.ticker_failed", product=symbol, error=error.message)
                 return error
@@ -169,14 +173,14 @@ class CoinbaseSource(MarketSource):
             clock.now(),
         )
 
-    def _ticker(self, symbol: str, figures: tuple[float | None, float | None]) -> Quote:
+    def _ticker(self, symbol: str, asked_at: datetime, figures: tuple[float | None, float | None]) -> Quote:
         answer = self._get(f"{MARKET_PATH}/products/{quoted(symbol, safe='')}/ticker", {"limit": "1"})
         bid, ask = _price(answer, "best_bid"), _price(answer, "best_ask")
         trades = _rows(answer, "trades")
         last = _price(trades[0], "price") if trades else (bid + ask) / 2
         if ask < bid:
             raise _malformed("best_ask")
-        return Quote(symbol, bid, ask, last, clock.now(), *figures)
+        return Quote(symbol, bid, ask, last, asked_at, *figures)
 
     def _day_figures(self, symbols: list[str]) -> dict[str, tuple[float | None, float | None]]:
         """Volume and change of the last 24 hours. They are extras: without them a quote is still a quote."""
@@ -324,4 +328,3 @@ def _product(row: Mapping[str, Any]) -> ProductInfo:
         volume_24h=_figure(row.get("volume_24h")),
         price_change_24h=_figure(row.get("price_percentage_change_24h")),
     )
-

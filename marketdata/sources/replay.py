@@ -1,8 +1,8 @@
 """Recorded candles as a market: import from files, quotes at the clock's moment.
 
-Recordings are ``PRODUCT_TIMEFRAME_PERIOD.csv.gz`` with the columns time, open, high, low, close, volume; ``time`` is the
-opening time in Unix seconds. They become products of the market ``replay``. Nothing but the clock moves this market:
-whoever replays sets :func:`tradebot.core.clock.at` and asks, as fast as they like.
+Recordings are ``PRODUCT_TIMEFRAME_PERIOD.csv.gz`` with the columns time, open, high, low, close, volume; ``time`` is
+the opening time in Unix seconds. They become products of the market ``replay``. Nothing but the clock moves this
+market: whoever replays sets :func:`tradebot.core.clock.at` and asks, as fast as they like.
 """
 
 from __future__ import annotations
@@ -171,9 +171,18 @@ def import_candles(symbol: str, timeframe: Timeframe, candles: Candles) -> Candl
     )
     # Recordings carry the noise of float arithmetic (5.330000000000001e-05); prices are multiples of the increment.
     tidy = -int(product.price_increment.normalize().as_tuple().exponent)
-    rounded = (np.round(column, tidy) for column in (candles.open, candles.high, candles.low, candles.close))
     return store.replace(
-        product, timeframe, Candles(candles.time, *rounded, volume=candles.volume, synthetic=candles.synthetic)
+        product,
+        timeframe,
+        Candles(
+            time=candles.time,
+            open=np.round(candles.open, tidy),
+            high=np.round(candles.high, tidy),
+            low=np.round(candles.low, tidy),
+            close=np.round(candles.close, tidy),
+            volume=candles.volume,
+            synthetic=candles.synthetic,
+        ),
     )
 
 

@@ -42,9 +42,9 @@ CHUNK_MINUTES: Final = 1 << 19
 # Time scale in minutes and the size of its swing (log units, i.e. about a fraction of the price).
 OCTAVES: Final = (
     (1, 0.0016),
-    (4, 0.0040),
-    (15, 0.0090),
-    (55, 0.0150),
+    (4, 0.0050),
+    (15, 0.0120),
+    (55, 0.0180),
     (240, 0.0220),
     (1_440, 0.0350),
     (10_080, 0.0700),

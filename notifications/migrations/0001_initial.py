@@ -7,28 +7,52 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('order_fill', 'Order fill'), ('position', 'Position'), ('bot', 'Bot'), ('balances', 'Balances'), ('notification', 'Notification')], max_length=20)),
-                ('payload', models.JSONField()),
-                ('at', models.DateTimeField(default=tradebot.core.clock.now)),
-                ('account', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("order_fill", "Order fill"),
+                            ("position", "Position"),
+                            ("bot", "Bot"),
+                            ("balances", "Balances"),
+                            ("notification", "Notification"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("payload", models.JSONField()),
+                ("at", models.DateTimeField(default=tradebot.core.clock.now)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.account"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="events", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'indexes': [models.Index(fields=['user', 'id'], name='event_replay'), models.Index(fields=['at'], name='event_age')],
+                "ordering": ["id"],
+                "indexes": [
+                    models.Index(fields=["user", "id"], name="event_replay"),
+                    models.Index(fields=["at"], name="event_age"),
+                ],
             },
         ),
     ]

@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('average_price', tradebot.core.money.AmountField(blank=True, null=True)),
                 ('realised_quote', tradebot.core.money.AmountField(default=Decimal('0'), help_text='Net of fees.')),
                 ('realised_pct', tradebot.core.money.AmountField(blank=True, null=True)),
+                ('dust_price', tradebot.core.money.AmountField(blank=True, help_text='At which an untradable remainder was valued when the deal closed.', null=True)),
                 ('safety_orders_filled', models.PositiveIntegerField(default=0, help_text='Ladder levels bought.')),
                 ('trail', models.JSONField(blank=True, default=dict, help_text='State of trailing exits, as the strategy writes it.')),
                 ('evaluated_until', models.JSONField(blank=True, default=dict)),

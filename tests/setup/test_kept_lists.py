@@ -7,7 +7,7 @@ from pathlib import Path
 from tradebot.setup.prepare import ROOT
 
 # The lowest layer, set-up, and Django's own places are no interface that an app could lean on by mistake.
-NOT_ABOVE_THE_APPS = {"core", "setup", "management", "migrations", "templatetags", "__init__", "__pycache__"}
+NOT_ABOVE_THE_APPS = {"core", "setup", "management", "migrations", "templatetags", "__init__"}
 
 
 def importlinter_contract(name: str) -> dict[str, list[str]]:
@@ -22,7 +22,7 @@ def children(folder: Path) -> set[str]:
 def test_every_setting_is_in_the_example_environment() -> None:
     asked_for = set(re.findall(r'env[.a-z_]*\(\s*"([A-Z_]+)"', (ROOT / "tradebot/settings.py").read_text()))
     shown = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    only_for_tests = {name for name in asked_for if name.startswith("TEST_")}
+    only_for_tests = {name for name in asked_for if name.startswith(("TEST_", "PYTEST_"))}
     assert shown - asked_for - {"DATABASE_URL"} == set()
     assert asked_for - only_for_tests - shown == set()
 

@@ -1,7 +1,7 @@
-"""The base class of every Celery task: a scope never outlives the task that opened it.
+"""The base class of every Celery task: a scope never outlives the task that opened it, and log lines name the task.
 
-A context variable left set in one task is visible to the next one of the same worker thread, so each call runs in a copy
-of the context, without any scope; the body opens the one it needs.
+A context variable left set in one task is visible to the next one of the same worker thread, so each call runs in a
+copy of the context, without any scope; the body opens the one it needs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 from typing import Any
 
+import structlog
 from celery import Task
 
 from tradebot.core.scoping import request_holder
@@ -25,5 +26,5 @@ class ScopedTask(Task):  # type: ignore[misc]
         return contextvars.copy_context().run(self._run_unscoped, *args, **kwargs)
 
     def _run_unscoped(self, *args: Any, **kwargs: Any) -> Any:
-        with request_holder():
+        with request_holder(), structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id):
             return self.run(*args, **kwargs)

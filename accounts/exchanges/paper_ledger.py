@@ -1,0 +1,126 @@
+"""The balances of paper accounts and the journal that explains them. The only writer of both.
+
+A :class:`Ledger` lives inside one transaction. It locks the account rows first, always in the order of their ids, so
+two of them never wait for each other in a circle and no change is lost (F60); on SQLite the transaction itself is the
+lock. Changes are collected in memory and written together by :meth:`Ledger.write`: every change of a total has its
+entry, so the sum of a currency's entries is its balance, and neither a total nor what is free of it goes below zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+
+from accounts.models import Account, PaperBalance, PaperEntry, PaperTrade
+from tradebot.core.decimals import ZERO, plain
+from tradebot.core.errors import NotFound, TradebotError
+
+__all__ = ["Ledger", "Overdrawn"]
+
+
+class Overdrawn(TradebotError):
+    """A change would take more of a currency than is there, or than is not claimed by resting orders."""
+
+    default_code = "insufficient_funds"
+
+
+class Ledger:
+    """The balances of ``account_ids``, locked until the end of the surrounding transaction.
+
+    ``now`` is the time that entries get. Raises NotFound when the bound scope does not hold one of the accounts, or
+    when one of them is not a paper account.
+    """
+
+    def __init__(self, account_ids: Iterable[int], now: datetime) -> None:
+        if not transaction.get_connection().in_atomic_block:
+            raise RuntimeError("a ledger lives inside a transaction")
+        self.now = now
+        ids = sorted(set(account_ids))
+        accounts = Account.objects.select_for_update(no_key=True).order_by("pk").filter(pk__in=ids)
+        self.accounts: dict[int, Account] = {row.pk: row for row in accounts if row.is_paper}
+        if len(self.accounts) != len(ids):
+            raise NotFound("no_paper_account", "There is no such paper account.")
+        self._balances: dict[tuple[int, str], PaperBalance] = {
+            (row.account_id, row.currency): row for row in PaperBalance.objects.filter(account_id__in=ids)
+        }
+        self._changed: set[tuple[int, str]] = set()
+        self._entries: list[PaperEntry] = []
+
+    def currencies(self, account_id: int) -> list[str]:
+        """Return the currencies that the account has a balance of, zero included."""
+        return [currency for owner, currency in self._balances if owner == account_id]
+
+    def balance(self, account_id: int, currency: str) -> PaperBalance:
+        """Return the balance as it is after the changes so far; one of zero when there was none."""
+        key = (account_id, currency)
+        if key not in self._balances:
+            self._balances[key] = PaperBalance(account=self.accounts[account_id], currency=currency)
+        return self._balances[key]
+
+    def free(self, account_id: int, currency: str) -> Decimal:
+        """Return what of the total is not claimed by resting orders."""
+        return self.balance(account_id, currency).free
+
+    def change(
+        self,
+        account_id: int,
+        currency: str,
+        amount: Decimal,
+        kind: PaperEntry.Kind,
+        *,
+        trade: PaperTrade | None = None,
+        note: str = "",
+    ) -> None:
+        """Change the total by ``amount`` (signed) and note why. Nothing happens for zero. Raises Overdrawn."""
+        if not amount:
+            return
+        row = self.balance(account_id, currency)
+        if amount < ZERO and row.free + amount < ZERO:
+            raise _overdrawn(row, -amount)
+        row.total += amount
+        self._changed.add((account_id, currency))
+        self._entries.append(
+            PaperEntry(
+                account=self.accounts[account_id],
+                currency=currency,
+                kind=kind,
+                amount=amount,
+                balance_after=row.total,
+                trade=trade,
+                note=note,
+                at=self.now,
+            )
+        )
+
+    def claim(self, account_id: int, currency: str, amount: Decimal) -> None:
+        """Claim ``amount`` of what is free for a resting order; a negative amount gives it back. Raises Overdrawn."""
+        if not amount:
+            return
+        row = self.balance(account_id, currency)
+        if amount > row.free:
+            raise _overdrawn(row, amount)
+        if row.held + amount < ZERO:
+            raise Overdrawn("hold_mismatch", f"More {currency} would be given back than is claimed.", currency=currency)
+        row.held += amount
+        self._changed.add((account_id, currency))
+
+    def write(self) -> None:
+        """Write what changed. Trades that entries point at have been saved before."""
+        rows = [self._balances[key] for key in sorted(self._changed)]
+        PaperBalance.objects.bulk_create([row for row in rows if row.pk is None])
+        PaperBalance.objects.bulk_update([row for row in rows if row.pk is not None], ["total", "held"])
+        PaperEntry.objects.bulk_create(self._entries)
+        self._changed.clear()
+        self._entries = []
+
+
+def _overdrawn(row: PaperBalance, asked: Decimal) -> Overdrawn:
+    return Overdrawn(
+        message=f"{plain(asked)} {row.currency} is needed and {plain(row.free)} {row.currency} is free.",
+        currency=row.currency,
+        asked=asked,
+        free=row.free,
+    )

@@ -1,0 +1,21 @@
+"""Addresses of the account pages, and of what the shell posts to."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from accounts import views
+
+urlpatterns = [
+    path("", views.account_list, name="accounts"),
+    path("new/", views.account_new, name="account_new"),
+    path("switch/", views.switch_account, name="switch_account"),
+    path("<int:pk>/", views.account_detail, name="account"),
+    path("<int:pk>/deposit/", views.account_deposit, name="account_deposit"),
+    path("<int:pk>/withdraw/", views.account_withdraw, name="account_withdraw"),
+    path("<int:pk>/reset/", views.account_reset, name="account_reset"),
+    path("<int:pk>/terms/", views.account_terms, name="account_terms"),
+    path("<int:pk>/rename/", views.account_rename, name="account_rename"),
+    path("<int:pk>/default/", views.account_default, name="account_default"),
+    path("<int:pk>/archive/", views.account_archive, name="account_archive"),
+]

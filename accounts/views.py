@@ -1,0 +1,235 @@
+"""The account pages: what there is, what is free, where it came from, what trading costs. Parse, call, present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.forms import BaseForm
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts import forms, selection
+from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms
+from marketdata import sources
+from tradebot.core.decimals import ZERO
+from tradebot.core.errors import InvalidInput, NotFound
+
+try:
+    from accounts import services
+except ImportError:
+    services = None
+
+ENTRIES_PER_PAGE = 50
+
+
+def back(request: HttpRequest, fallback: str) -> HttpResponseRedirect:
+    """Return to the page that a small form was on, if it is one of ours."""
+    target = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}, require_https=request.is_secure())
+    return redirect(target if safe and target.startswith("/") else fallback)
+
+
+@login_required
+@require_POST
+def switch_account(request: HttpRequest) -> HttpResponse:
+    """Look at one account, or at all of them."""
+    try:
+        selection.choose(request, request.POST.get("account", ""))
+    except NotFound as error:
+        raise Http404(error.message) from error
+    return back(request, "dashboard")
+
+
+@login_required
+@require_GET
+def account_list(request: HttpRequest) -> HttpResponse:
+    """Every account that the person owns or shares, with what it holds."""
+    accounts = [choice.account for choice in selection.choices(request)]
+    balances = _balances(accounts)
+    rows = [{"choice": choice, "balances": balances[choice.account.pk]} for choice in selection.choices(request)]
+    return render(request, "accounts/list.html", {"nav": "accounts", "rows": rows})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def account_new(request: HttpRequest) -> HttpResponse:
+    """Make a paper account."""
+    if request.method == "GET":
+        form = forms.NewAccountForm(initial={"exchange": sources.default_market()})
+    else:
+        form = forms.NewAccountForm(request.POST)
+        if form.is_valid():
+            try:
+                account = services.create_paper_account(request.user, **form.cleaned_data)
+            except InvalidInput as error:
+                forms.blame(form, error)
+            else:
+                messages.success(request, f"{account.name} is ready.")
+                return redirect("account", pk=account.pk)
+    return render(request, "accounts/new.html", {"nav": "accounts", "form": form}, status=_status(form))
+
+
+@login_required
+@require_GET
+def account_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One account: balances, journal, terms, and what may be done with it."""
+    return _page(request, _account(request, pk))
+
+
+@login_required
+@require_POST
+def account_deposit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put paper money in."""
+    return _money(request, pk, services.deposit, "deposit_form", "Put in")
+
+
+@login_required
+@require_POST
+def account_withdraw(request: HttpRequest, pk: int) -> HttpResponse:
+    """Take paper money out."""
+    return _money(request, pk, services.withdraw, "withdraw_form", "Took out")
+
+
+@login_required
+@require_POST
+def account_reset(request: HttpRequest, pk: int) -> HttpResponse:
+    """Start a paper account over, after its name was typed."""
+    account = _own(request, pk)
+    form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
+    return _act(request, account, form, "reset_form", lambda: services.reset_paper(account), "The account starts over.")
+
+
+@login_required
+@require_POST
+def account_terms(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change what trading on a paper account costs."""
+    account = _own(request, pk)
+    form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
+    return _act(
+        request,
+        account,
+        form,
+        "terms_form",
+        lambda: services.update_terms(account, **form.cleaned_data),
+        "Fees and slippage are saved. They count from the next order.",
+    )
+
+
+@login_required
+@require_POST
+def account_rename(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give the account another name."""
+    account = _own(request, pk)
+    form = forms.RenameForm(request.POST, auto_id="rename_%s")
+    return _act(
+        request, account, form, "rename_form", lambda: services.rename(account, form.cleaned_data["name"]), "The name is saved."
+    )
+
+
+@login_required
+@require_POST
+def account_default(request: HttpRequest, pk: int) -> HttpResponse:
+    """Make it the account that new bots start on."""
+    account = _own(request, pk)
+    services.set_default(account)
+    messages.success(request, f"New bots start on {account.name}.")
+    return redirect("account", pk=pk)
+
+
+@login_required
+@require_POST
+def account_archive(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put the account away; its history stays."""
+    account = _own(request, pk)
+    try:
+        services.archive_account(account)
+    except InvalidInput as error:
+        messages.error(request, error.message)
+        return redirect("account", pk=pk)
+    messages.success(request, f"{account.name} is archived. Its history stays.")
+    return redirect("accounts")
+
+
+def _account(request: HttpRequest, pk: int) -> Account:
+    return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
+
+
+def _own(request: HttpRequest, pk: int) -> Account:
+    """Return an account to change: the person's own. A shared one is looked at, not rearranged."""
+    return get_object_or_404(Account, pk=pk, owner_id=request.user.pk)
+
+
+def _money(request: HttpRequest, pk: int, act: Callable[..., Any], name: str, done: str) -> HttpResponse:
+    account = _own(request, pk)
+    form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
+    data = form.data
+    said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
+    return _act(
+        request, account, form, name, lambda: act(account, form.cleaned_data["currency"], form.cleaned_data["amount"]), said
+    )
+
+
+def _act(
+    request: HttpRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
+) -> HttpResponse:
+    """Run one service for a valid form and return to the account, or show the form with its errors."""
+    if form.is_valid():
+        try:
+            act()
+        except InvalidInput as error:
+            forms.blame(form, error)
+        else:
+            messages.success(request, done)
+            return redirect("account", pk=account.pk)
+    return _page(request, account, **{name: form})
+
+
+def _page(request: HttpRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+    owned = account.owner_id == request.user.pk
+    context: dict[str, Any] = {
+        "nav": "accounts",
+        "account": account,
+        "owned": owned,
+        "balances": _balances([account])[account.pk],
+    }
+    if account.is_paper:
+        entries = PaperEntry.objects.filter(account=account).select_related("trade__order")
+        terms = PaperTerms.objects.filter(account=account).first() or PaperTerms(account=account)
+        currency = request.GET.get("currency", "")
+        if currency:
+            entries = entries.filter(currency=currency)
+        context |= {
+            "page": Paginator(entries, ENTRIES_PER_PAGE).get_page(request.GET.get("page")),
+            "currency": currency,
+            "terms": terms,
+        }
+        if owned:
+            context |= {
+                "deposit_form": forms.MoneyForm(auto_id="deposit_form_%s"),
+                "withdraw_form": forms.MoneyForm(auto_id="withdraw_form_%s"),
+                "reset_form": forms.ResetForm(expected=account.name, auto_id="reset_%s"),
+                "terms_form": forms.TermsForm(instance=terms, auto_id="terms_%s"),
+            }
+    if owned:
+        context["rename_form"] = forms.RenameForm(initial={"name": account.name}, auto_id="rename_%s")
+    context |= bound_forms
+    refused = any(form.errors for form in bound_forms.values())
+    return render(request, "accounts/detail.html", context, status=422 if refused else 200)
+
+
+def _balances(accounts: list[Account]) -> dict[int, list[Any]]:
+    """Return the paper balances of each account that are not empty, by account id. One query."""
+    rows: dict[int, list[Any]] = {account.pk: [] for account in accounts}
+    for balance in PaperBalance.objects.filter(account__in=accounts).exclude(total=ZERO):
+        rows[balance.account_id].append(balance)
+    return rows
+
+
+def _status(form: BaseForm) -> int:
+    return 422 if form.is_bound and form.errors else 200

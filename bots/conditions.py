@@ -1,0 +1,605 @@
+"""The rule language of the bots: trees of conditions on indicators, their evaluation and their wording. Pure.
+
+One definition serves the live check and the backtest: each condition becomes an array of states over the closed
+candles of its timeframe, computed once per product and shared by everybody who asks; a live check reads its end, a
+replay its whole. Nothing here keeps state: what has been judged already is passed in (``since``) and handed back
+(``Verdict.evaluated_until``), so looking twice changes nothing (F38).
+
+States follow three-valued logic: a condition without enough history is unknown, its negation too, and a tree that is
+unknown in the end is false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from marketdata.indicators import INDICATORS, IndicatorSpec, Mirroring, Unit, candles_wanted, spec_of
+from marketdata.series import BoolArray, Candles, FloatArray
+from marketdata.timeframes import Timeframe
+from tradebot.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from bots.strategies.base import MarketView
+
+StateArray = npt.NDArray[np.int8]
+Since = Mapping[str, int]
+"""Per timeframe the opening time (unix seconds) of the last candle whose crossings have been judged."""
+
+NOISE: Final = 1e-9
+"""Differences below this share of the value are no difference."""
+
+CATCH_UP_CANDLES: Final = 5
+"""How many candles back a crossing nobody has judged yet still counts; older ones are yesterday's news (F39)."""
+
+MAX_CONDITIONS: Final = 50
+MAX_DEPTH: Final = 5
+
+
+class State(IntEnum):
+    """The outcome of a condition. The order makes AND the least and OR the greatest of its parts."""
+
+    UNMET = 0
+    UNKNOWN = 1
+    MET = 2
+
+
+class Operator(StrEnum):
+    """How a condition compares its indicator. This list is the only one (F42)."""
+
+    GT = ">"
+    GTE = ">="
+    LT = "<"
+    LTE = "<="
+    EQ = "="
+    NEQ = "!="
+    CROSSES_ABOVE = "crosses_above"
+    CROSSES_BELOW = "crosses_below"
+    INCREASING = "increasing"
+    DECREASING = "decreasing"
+
+    @property
+    def is_crossing(self) -> bool:
+        """Return whether the operator is an event at one candle rather than a standing fact."""
+        return self in (Operator.CROSSES_ABOVE, Operator.CROSSES_BELOW)
+
+    @property
+    def is_change(self) -> bool:
+        """Return whether the value is an optional minimum change in percent."""
+        return self in (Operator.INCREASING, Operator.DECREASING)
+
+    @property
+    def looks_back(self) -> bool:
+        """Return whether the candle before is needed too."""
+        return self.is_crossing or self.is_change
+
+    @property
+    def words(self) -> str:
+        """Return the operator as it reads in a sentence."""
+        return _OPERATOR_WORDS[self]
+
+
+_OPERATOR_WORDS: Final = {
+    Operator.GT: "is above",
+    Operator.GTE: "is at or above",
+    Operator.LT: "is below",
+    Operator.LTE: "is at or below",
+    Operator.EQ: "equals",
+    Operator.NEQ: "differs from",
+    Operator.CROSSES_ABOVE: "crosses above",
+    Operator.CROSSES_BELOW: "crosses below",
+    Operator.INCREASING: "is increasing",
+    Operator.DECREASING: "is decreasing",
+}
+
+_MIRRORED: Final = {
+    Operator.GT: Operator.LT,
+    Operator.GTE: Operator.LTE,
+    Operator.LT: Operator.GT,
+    Operator.LTE: Operator.GTE,
+    Operator.EQ: Operator.EQ,
+    Operator.NEQ: Operator.NEQ,
+    Operator.CROSSES_ABOVE: Operator.CROSSES_BELOW,
+    Operator.CROSSES_BELOW: Operator.CROSSES_ABOVE,
+    Operator.INCREASING: Operator.DECREASING,
+    Operator.DECREASING: Operator.INCREASING,
+}
+
+
+class Join(StrEnum):
+    """How the parts of a group are joined."""
+
+    AND = "and"
+    OR = "or"
+
+
+def _refused(code: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError(code, "{message}", {"message": message})
+
+
+class Condition(BaseModel):
+    """One comparison of an indicator's value at the last closed candle of a timeframe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    indicator: str
+    timeframe: Timeframe
+    operator: Operator
+    value: float | None = Field(default=None, allow_inf_nan=False)
+    params: dict[str, int | float] = Field(default_factory=dict)
+    output: str | None = None
+    negate: bool = False
+
+    @field_validator("indicator")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            return spec_of(name).name
+        except InvalidInput as error:
+            raise _refused(error.code, error.message) from error
+
+    @field_validator("value")
+    @classmethod
+    def _needed(cls, value: float | None, info: ValidationInfo) -> float | None:
+        operator = info.data.get("operator")
+        if operator is None:
+            return value
+        if value is None and not operator.is_change:
+            raise _refused("missing_value", f"a condition that {operator.words} something needs a value")
+        if value is not None and operator.is_change and value < 0:
+            raise _refused("invalid_value", f"the least change is {value:g} %, it cannot be below 0")
+        return value
+
+    @field_validator("params")
+    @classmethod
+    def _complete(cls, params: dict[str, int | float], info: ValidationInfo) -> dict[str, int | float]:
+        spec = INDICATORS.get(info.data.get("indicator", ""))
+        try:
+            return dict(spec.complete(params)) if spec else params
+        except InvalidInput as error:
+            raise _refused(error.code, error.message) from error
+
+    @field_validator("output")
+    @classmethod
+    def _line(cls, output: str | None, info: ValidationInfo) -> str | None:
+        spec = INDICATORS.get(info.data.get("indicator", ""))
+        if spec is None:
+            return output
+        if output is not None and output not in spec.outputs:
+            raise _refused("unknown_output", f"{spec.label} has no line {output!r}, only {', '.join(spec.outputs)}")
+        return output or spec.outputs[0]
+
+    @property
+    def spec(self) -> IndicatorSpec:
+        """Return the indicator's registry entry."""
+        return INDICATORS[self.indicator]
+
+    @property
+    def candles_needed(self) -> int:
+        """Return how many closed candles the condition needs to have an outcome."""
+        return self.spec.needs(self.params) + (1 if self.operator.looks_back else 0)
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Return what two conditions share when they ask the same (negation aside)."""
+        params = tuple(sorted(self.params.items()))
+        return (self.timeframe, self.indicator, params, self.output, self.operator, self.value)
+
+    @cached_property
+    def label(self) -> str:
+        """Return the condition in words, such as "RSI(14) on 5m is below 30"."""
+        numbers = ", ".join(f"{value:g}" for value in self.params.values())
+        line = f" {self.output}" if len(self.spec.outputs) > 1 else ""
+        text = f"{self.spec.label}({numbers}){line} on {self.timeframe} {self.operator.words}"
+        if self.operator.is_change:
+            text += f" by at least {self.value:g} %" if self.value else ""
+        else:
+            text += f" {self.value:g}"
+        return f"not: {text}" if self.negate else text
+
+
+def _node_kind(node: Any) -> str:
+    is_group = "items" in node or "join" in node if isinstance(node, Mapping) else isinstance(node, Group)
+    return "group" if is_group else "condition"
+
+
+Node = Annotated[
+    Annotated["Group", Tag("group")] | Annotated[Condition, Tag("condition")],
+    Discriminator(_node_kind),
+]
+
+
+class Group(BaseModel):
+    """Conditions and groups joined by AND or OR, possibly negated. A group without any is false."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    join: Join = Join.AND
+    items: tuple[Node, ...] = ()
+    negate: bool = False
+
+
+class Tree(BaseModel):
+    """The rule of one phase. An empty tree restricts nothing: open at once, add by price, close by profit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    join: Join = Join.AND
+    items: tuple[Node, ...] = ()
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Tree:
+        count = sum(1 for _ in self.conditions())
+        if count > MAX_CONDITIONS:
+            raise _refused("too_many_conditions", f"{count} conditions; at most {MAX_CONDITIONS} are allowed")
+        depth = _depth(self)
+        if depth > MAX_DEPTH:
+            raise _refused("too_deep", f"groups are nested {depth} deep; at most {MAX_DEPTH} are allowed")
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is no condition and no group at all."""
+        return not self.items
+
+    def conditions(self) -> Iterator[Condition]:
+        """Yield every condition, groups included, in reading order."""
+        return _conditions(self)
+
+
+Group.model_rebuild()
+Tree.model_rebuild()
+
+
+def _conditions(node: Tree | Group) -> Iterator[Condition]:
+    for item in node.items:
+        if isinstance(item, Condition):
+            yield item
+        else:
+            yield from _conditions(item)
+
+
+def _depth(node: Tree | Group) -> int:
+    return 1 + max((_depth(item) for item in node.items if isinstance(item, Group)), default=0)
+
+
+# Evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def condition_states(condition: Condition, candles: Candles, values: FloatArray) -> StateArray:
+    """Return the state of ``condition`` (its negation left out) at each candle, judged by that candle and earlier ones.
+
+    ``values`` are the indicator's, as long as ``candles``. A crossing is met at the one candle at which the value has
+    reached the other side of the threshold; moving within the noise band is no crossing, and passing through it in
+    several candles is one.
+    """
+    known = np.isfinite(values)
+    scale = candles.close if condition.spec.unit is Unit.PRICE else 1.0
+    threshold = condition.value or 0.0
+    if condition.operator.is_change:
+        met, known = _changes(condition.operator, threshold, values, scale)
+    else:
+        with np.errstate(invalid="ignore"):
+            band = NOISE * np.maximum(np.maximum(np.abs(values), abs(threshold)), scale)
+            side = np.where(values - threshold > band, 1, np.where(values - threshold < -band, -1, 0))
+        if condition.operator.is_crossing:
+            met = _crossings(condition.operator, side, known)
+            known = known & np.concatenate(([False], known[:-1]))
+        else:
+            met = _COMPARED[condition.operator](side)
+    return np.where(known, np.where(met, State.MET, State.UNMET), State.UNKNOWN).astype(np.int8)
+
+
+_COMPARED: Final[dict[Operator, Callable[[npt.NDArray[np.int_]], BoolArray]]] = {
+    Operator.GT: lambda side: side > 0,
+    Operator.GTE: lambda side: side >= 0,
+    Operator.LT: lambda side: side < 0,
+    Operator.LTE: lambda side: side <= 0,
+    Operator.EQ: lambda side: side == 0,
+    Operator.NEQ: lambda side: side != 0,
+}
+
+
+def _changes(
+    operator: Operator, least_pct: float, values: FloatArray, scale: FloatArray | float
+) -> tuple[BoolArray, BoolArray]:
+    before = np.concatenate(([np.nan], values[:-1]))
+    with np.errstate(invalid="ignore"):
+        change = values - before if operator is Operator.INCREASING else before - values
+        least = np.abs(before) * least_pct / 100.0
+        band = NOISE * np.maximum(np.maximum(np.abs(values), np.abs(before)), scale)
+        met = change > band if least_pct == 0 else change >= np.maximum(least - band, band)
+    return met, np.isfinite(values) & np.isfinite(before)
+
+
+def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray) -> BoolArray:
+    """Return where the side changes to the operator's; on the line (0) the side it came from goes on.
+
+    A series that begins on the line counts as coming from the other side.
+    """
+    wanted = 1 if operator is Operator.CROSSES_ABOVE else -1
+    decided = np.where(known & (side != 0), np.arange(len(side)), -1)
+    latest = np.maximum.accumulate(decided) if len(side) else decided
+    carried = np.where(latest >= 0, side[latest], -wanted)
+    came_from = np.concatenate(([wanted], carried[:-1]))
+    known_before = np.concatenate(([False], known[:-1]))
+    crossed: BoolArray = known & known_before & (side == wanted) & (came_from != wanted)
+    return crossed
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one condition with the numbers behind it. ``path`` counts from 1 inside its group: "2.1"."""
+
+    path: str
+    label: str
+    timeframe: str
+    indicator: str
+    operator: str
+    threshold: float | None
+    value: float | None
+    state: Literal["met", "unmet", "unknown"]
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the check as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a tree said: ``value``, each condition, and what to pass as ``since`` next time.
+
+    ``evaluated_until`` names the last candle judged per timeframe that has a crossing; other conditions need no memory.
+    """
+
+    value: bool
+    checks: tuple[Check, ...]
+    evaluated_until: dict[str, int]
+
+    @property
+    def summary(self) -> str:
+        """Return the conditions that stand in the way in words, or that all hold."""
+        if self.value:
+            return "conditions met"
+        open_ones = [
+            f"{check.label} ({check.reason})" if check.reason else f"{check.label} (now {check.value:.6g})"
+            for check in self.checks
+            if check.state != "met" and (check.reason or check.value is not None)
+        ]
+        if not open_ones:
+            return "conditions not met"
+        more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
+        return "waiting for: " + "; ".join(open_ones[:3]) + more
+
+
+S = TypeVar("S")
+
+
+def _fold(
+    node: Tree | Group | Condition,
+    path: str,
+    leaf: Callable[[Condition, str], S],
+    both: Callable[[S, S], S],
+    either: Callable[[S, S], S],
+    inverse: Callable[[S], S],
+    nothing: S,
+) -> S:
+    """Return the state of ``node``: the one definition of joining and negating, for single states and for arrays."""
+    if isinstance(node, Condition):
+        state = leaf(node, path)
+    else:
+        parts = [
+            _fold(item, f"{path}.{number}" if path else str(number), leaf, both, either, inverse, nothing)
+            for number, item in enumerate(node.items, start=1)
+        ]
+        # Unknown rather than false, so that negating an empty group does not make it true.
+        state = parts[0] if parts else nothing
+        join = both if node.join is Join.AND else either
+        for part in parts[1:]:
+            state = join(state, part)
+    return inverse(state) if not isinstance(node, Tree) and node.negate else state
+
+
+def evaluate(tree: Tree, market: MarketView, since: Since | None = None) -> Verdict:
+    """Return what ``tree`` says at the last closed candle of each timeframe it uses.
+
+    ``since`` names, per timeframe, the last candle judged before (None, or a timeframe left out: only the last closed
+    candle is looked at). A crossing at any later candle up to the last closed one is met, once; at most
+    ``CATCH_UP_CANDLES`` back. An empty tree is true.
+    """
+    checks: list[Check] = []
+
+    def leaf(condition: Condition, path: str) -> int:
+        state, check = _judge(condition, path, market, (since or {}).get(condition.timeframe))
+        checks.append(check)
+        return state
+
+    state = int(State.MET)
+    if not tree.is_empty:
+        state = _fold(tree, "", leaf, min, max, lambda part: State.MET - part, int(State.UNKNOWN))
+    return Verdict(state == State.MET, tuple(checks), judged_until(tree, market))
+
+
+def judged_until(tree: Tree, market: MarketView) -> dict[str, int]:
+    """Return what :func:`evaluate` would hand back as judged: the last closed candle per timeframe with a crossing."""
+    until: dict[str, int] = {}
+    for condition in tree.conditions():
+        if not condition.operator.is_crossing:
+            continue
+        time = market.series(condition.timeframe).time
+        if len(time):
+            until[str(condition.timeframe)] = int(time[-1])
+    return until
+
+
+def _judge(condition: Condition, path: str, market: MarketView, since: int | None) -> tuple[int, Check]:
+    states = market.states(condition)
+    have = len(states)
+    state = int(states[-1]) if have else int(State.UNKNOWN)
+    values = market.indicator(condition.timeframe, condition.indicator, condition.params, condition.output)
+    value = float(values[-1]) if have and np.isfinite(values[-1]) else None
+    reason = ""
+    if condition.operator.is_crossing and have:
+        first = have - 1
+        if since is not None:
+            first = int(np.searchsorted(market.series(condition.timeframe).time, since, side="right"))
+            if first == have:
+                reason = "no candle has closed since it was last judged"
+        window = states[max(first, have - CATCH_UP_CANDLES) :]
+        if (window == State.MET).any():
+            state = int(State.MET)
+        elif state == State.MET:
+            state = int(State.UNMET)
+    if state == State.UNKNOWN:
+        needed = condition.candles_needed
+        reason = f"needs {needed} candles, has {have}" if have < needed else "has no value"
+    elif condition.negate:
+        state = State.MET - state
+    check = Check(
+        path=path,
+        label=condition.label,
+        timeframe=str(condition.timeframe),
+        indicator=condition.indicator,
+        operator=str(condition.operator),
+        threshold=condition.value,
+        value=value,
+        state=_STATE_WORDS[state],
+        reason=reason,
+    )
+    # The fold negates, so hand it the state before negation.
+    return (State.MET - state if condition.negate and state != State.UNKNOWN else state), check
+
+
+_STATE_WORDS: Final[dict[int, Literal["met", "unmet", "unknown"]]] = {
+    State.MET: "met",
+    State.UNMET: "unmet",
+    State.UNKNOWN: "unknown",
+}
+
+
+def evaluate_array(tree: Tree, market: MarketView, timeframe: Timeframe) -> BoolArray:
+    """Return what :func:`evaluate` says at the close of each candle of ``timeframe``, judged one candle after another.
+
+    Conditions on other timeframes see the candles closed by then and nothing later (no look-ahead).
+    """
+    base = market.series(timeframe)
+    if tree.is_empty:
+        return np.ones(len(base), dtype=np.bool_)
+    moments = base.time + timeframe.seconds
+
+    def leaf(condition: Condition, _path: str) -> StateArray:
+        return _states_at(condition, market, moments)
+
+    nothing = np.full(len(base), State.UNKNOWN, dtype=np.int8)
+    states = _fold(tree, "", leaf, np.minimum, np.maximum, lambda part: (State.MET - part).astype(np.int8), nothing)
+    return np.asarray(states == State.MET, dtype=np.bool_)
+
+
+def _states_at(condition: Condition, market: MarketView, moments: npt.NDArray[np.int64]) -> StateArray:
+    states = market.states(condition)
+    closes = market.series(condition.timeframe).time + condition.timeframe.seconds
+    last = np.searchsorted(closes, moments, side="right") - 1
+    if not len(states):
+        return np.full(len(moments), State.UNKNOWN, dtype=np.int8)
+    found = np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8)
+    if not condition.operator.is_crossing:
+        return found
+    before = np.concatenate(([-1], last[:-1]))
+    # Nothing judged before: only the last candle counts. Otherwise those since, at most CATCH_UP_CANDLES.
+    first = np.where(before < 0, last, np.maximum(before + 1, last + 1 - CATCH_UP_CANDLES))
+    met = np.concatenate(([0], np.cumsum(states == State.MET)))
+    fired = (last >= 0) & (met[last + 1] - met[np.clip(first, 0, last + 1)] > 0)
+    resting = np.where(found == State.UNKNOWN, State.UNKNOWN, State.UNMET)
+    return np.where(fired, State.MET, resting).astype(np.int8)
+
+
+def required_series(tree: Tree) -> dict[Timeframe, int]:
+    """Return, per timeframe the tree uses, how many closed candles to keep ready for it (F43: of this very tree)."""
+    wanted: dict[Timeframe, int] = {}
+    for condition in tree.conditions():
+        count = candles_wanted(condition.indicator, condition.params) + CATCH_UP_CANDLES + 1
+        wanted[condition.timeframe] = max(wanted.get(condition.timeframe, 0), count)
+    return wanted
+
+
+# Wording and mirroring ----------------------------------------------------------------------------------------------
+
+
+def mirror(tree: Tree) -> Tree:
+    """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70)."""
+    return Tree(join=tree.join, items=tuple(_mirrored(item) for item in tree.items))
+
+
+def _mirrored(node: Condition | Group) -> Condition | Group:
+    if isinstance(node, Group):
+        return Group(join=node.join, negate=node.negate, items=tuple(_mirrored(item) for item in node.items))
+    mirroring = node.spec.mirroring
+    if mirroring is Mirroring.NONE:
+        return node
+    value = node.value
+    if value is not None and not node.operator.is_change:
+        # 0 - value: a mirrored 0 stays 0, not -0.
+        value = (100.0 if mirroring is Mirroring.FROM_HUNDRED else 0.0) - value
+    return Condition(
+        indicator=node.indicator,
+        timeframe=node.timeframe,
+        operator=_MIRRORED[node.operator],
+        value=value,
+        params=node.params,
+        output=node.output,
+        negate=node.negate,
+    )
+
+
+def describe(tree: Tree) -> str:
+    """Return the tree in words; an empty text for an empty tree."""
+    return f" {tree.join} ".join(_described(item) for item in tree.items)
+
+
+def _described(node: Condition | Group) -> str:
+    if isinstance(node, Condition):
+        return node.label
+    inner = f" {node.join} ".join(_described(item) for item in node.items) or "never"
+    return f"not ({inner})" if node.negate else f"({inner})"
+
+
+def vocabulary() -> dict[str, Any]:
+    """Return what a form or an API description offers: indicators with parameters, operators, timeframes (F42)."""
+    return {
+        "indicators": [
+            {
+                "name": spec.name,
+                "label": spec.label,
+                "help": spec.help,
+                "unit": str(spec.unit),
+                "outputs": list(spec.outputs),
+                "params": [
+                    {
+                        "name": param.name,
+                        "label": param.label,
+                        "default": param.default,
+                        "minimum": param.minimum,
+                        "maximum": param.maximum,
+                        "whole": param.whole,
+                    }
+                    for param in spec.params
+                ],
+            }
+            for spec in INDICATORS.values()
+        ],
+        "operators": [
+            {"name": str(operator), "label": operator.words, "value_required": not operator.is_change}
+            for operator in Operator
+        ],
+        "joins": [str(join) for join in Join],
+        "timeframes": [str(timeframe) for timeframe in Timeframe],
+    }

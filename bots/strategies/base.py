@@ -1,0 +1,384 @@
+"""What strategies are made of: the market as they see it, the deal as they see it, and what they answer. Pure.
+
+A strategy is a set of functions from values to values. It knows no database, network or clock: times come in as
+arguments, and what has to be remembered goes out with the decision (``trail``, ``evaluated_until``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel
+
+from bots.conditions import Condition, Since, StateArray, condition_states
+from marketdata.indicators import spec_of
+from marketdata.series import Candles, FloatArray, closed_count
+from marketdata.sources.base import Quote
+from marketdata.terms import ProductTerms
+from marketdata.timeframes import Timeframe
+from positions.ledger import Totals
+from positions.states import Direction, ExitReason, OrderType, Purpose, Side
+from tradebot.core.decimals import ZERO, dec, plain
+
+__all__ = [
+    "Action",
+    "DealView",
+    "Decision",
+    "FeeRates",
+    "InMemoryMarketView",
+    "MarketView",
+    "OpenContext",
+    "OrderPlan",
+    "Preset",
+    "ProductTerms",
+    "Quote",
+    "ReasonCode",
+    "Strategy",
+    "TrailState",
+]
+
+
+# The market ---------------------------------------------------------------------------------------------------------
+
+
+class MarketView(Protocol):
+    """One product at one moment. Everything it shows is closed and known by then."""
+
+    @property
+    def product(self) -> ProductTerms:
+        """Return the product's steps and minimums."""
+
+    @property
+    def quote(self) -> Quote | None:
+        """Return the current prices, None when they are not known."""
+
+    def series(self, timeframe: Timeframe) -> Candles:
+        """Return the closed candles, oldest first; an empty series when there are none."""
+
+    def indicator(
+        self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
+    ) -> FloatArray:
+        """Return the indicator at each candle of :meth:`series`."""
+
+    def states(self, condition: Condition) -> StateArray:
+        """Return the state of the condition (negation left out) at each candle of :meth:`series`."""
+
+
+_NO_CANDLES: Final = Candles.empty()
+
+
+class InMemoryMarketView:
+    """A market view over candle arrays.
+
+    Indicators and condition states are computed once over the whole arrays and shared by every view made from this one
+    with :meth:`at`; a view shows the first ``ends[timeframe]`` of them. As both are causal, a replay sees at each
+    moment exactly what it would have seen then.
+    """
+
+    __slots__ = ("_cache", "_candles", "_ends", "_shown", "product", "quote")
+
+    def __init__(
+        self,
+        product: ProductTerms,
+        candles: Mapping[Timeframe, Candles],
+        quote: Quote | None = None,
+        ends: Mapping[Timeframe, int] | None = None,
+        cache: dict[Any, Any] | None = None,
+    ) -> None:
+        self.product = product
+        self.quote = quote
+        self._candles = candles
+        self._ends = {timeframe: len(series) for timeframe, series in candles.items()} | dict(ends or {})
+        self._cache: dict[Any, Any] = {} if cache is None else cache
+        self._shown: dict[Timeframe, Candles] = {}
+
+    def at(self, now_ts: float, quote: Quote | None) -> InMemoryMarketView:
+        """Return the view as it was at ``now_ts`` (unix seconds): only candles closed by then, same caches."""
+        ends = {timeframe: closed_count(series, timeframe, now_ts) for timeframe, series in self._candles.items()}
+        return InMemoryMarketView(self.product, self._candles, quote, ends, self._cache)
+
+    def series(self, timeframe: Timeframe) -> Candles:
+        shown = self._shown.get(timeframe)
+        if shown is None:
+            full = self._candles.get(timeframe)
+            shown = _NO_CANDLES if full is None else full.upto(self._ends[timeframe])
+            self._shown[timeframe] = shown
+        return shown
+
+    def indicator(
+        self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
+    ) -> FloatArray:
+        return self._full_indicator(timeframe, name, params, output)[: self._ends.get(timeframe, 0)]
+
+    def _full_indicator(
+        self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None
+    ) -> FloatArray:
+        key = (timeframe, name, tuple(sorted(params.items())), output)
+        values: FloatArray | None = self._cache.get(key)
+        if values is None:
+            spec = spec_of(name)
+            values = spec.values(self._candles.get(timeframe, _NO_CANDLES), spec.complete(params), output)
+            self._cache[key] = values
+        return values
+
+    def states(self, condition: Condition) -> StateArray:
+        states: StateArray | None = self._cache.get(condition.key)
+        timeframe = condition.timeframe
+        if states is None:
+            values = self._full_indicator(timeframe, condition.indicator, condition.params, condition.output)
+            states = condition_states(condition, self._candles.get(timeframe, _NO_CANDLES), values)
+            self._cache[condition.key] = states
+        return states[: self._ends.get(timeframe, 0)]
+
+
+# What goes in -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRates:
+    """The account's fees on this market as fractions: 0.006 is 0.6 %."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContext:
+    """What a bot's state and account allow when a new deal is considered. None is "not known", never zero (F34).
+
+    Amounts are in the pair's quote currency. ``bot_budget`` is the bot's whole budget there (see
+    ``sizing.bot_budget``), ``committed_quote`` what its open deals in that currency have spent, ``free_quote`` and
+    ``free_base`` the account's balances without holds. ``largest_minimum`` is the largest minimum order in quote among
+    the bot's pairs; None uses this pair's. ``open_deals`` counts this bot's active positions, pending ones included.
+    """
+
+    now: datetime
+    fee_rates: FeeRates
+    open_deals: int
+    open_deals_on_pair: int
+    bot_budget: Decimal | None
+    free_quote: Decimal | None
+    split_budget: bool = True
+    committed_quote: Decimal = ZERO
+    free_base: Decimal | None = None
+    largest_minimum: Decimal | None = None
+    bot_active: bool = True
+    last_closed_at: datetime | None = None
+    since: Since | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrailState:
+    """What trailing exits remember about a deal between checks.
+
+    ``armed`` and ``peak`` belong to the trailing take profit (best price since it was armed), ``best`` and ``stop`` to
+    the trailing stop (best price since the deal opened, and the price it sells at), ``breached_at`` to the time-out
+    that a stop may have to hold for.
+    """
+
+    armed: bool = False
+    peak: Decimal | None = None
+    best: Decimal | None = None
+    stop: Decimal | None = None
+    breached_at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; unset ones are left out."""
+        prices = {"peak": self.peak, "best": self.best, "stop": self.stop}
+        result: dict[str, Any] = {name: plain(price) for name, price in prices.items() if price is not None}
+        if self.armed:
+            result["armed"] = True
+        if self.breached_at is not None:
+            result["breached_at"] = self.breached_at.isoformat()
+        return result
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> TrailState:
+        """Return the state that :meth:`to_json` wrote."""
+        data = data or {}
+        prices = {name: dec(data[name]) if data.get(name) is not None else None for name in ("peak", "best", "stop")}
+        breached_at = data.get("breached_at")
+        return cls(
+            armed=bool(data.get("armed", False)),
+            **prices,
+            breached_at=datetime.fromisoformat(breached_at) if breached_at else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DealView:
+    """An open deal as a strategy sees it.
+
+    ``levels_filled`` counts the ladder levels bought, ``budget_quote`` is its ceiling (None: no ceiling).
+    ``pending_entry`` and ``pending_exit`` say that an order of that kind is in flight; ``resting_close`` that a limit
+    close rests, which only a protective exit may replace. ``free_quote`` and ``wallet_base`` are the account's free
+    balances, None when not known.
+    """
+
+    totals: Totals
+    levels_filled: int
+    opened_at: datetime
+    trail: TrailState = field(default_factory=TrailState)
+    budget_quote: Decimal | None = None
+    pending_entry: bool = False
+    pending_exit: bool = False
+    resting_close: bool = False
+    free_quote: Decimal | None = None
+    wallet_base: Decimal | None = None
+    since: Since | None = None
+
+    @property
+    def direction(self) -> Direction:
+        """Return which way the deal earns."""
+        return self.totals.direction
+
+    @property
+    def remaining_base(self) -> Decimal:
+        """Return the base still to sell or to buy back."""
+        return self.totals.remaining_base
+
+
+# What comes out -----------------------------------------------------------------------------------------------------
+
+
+class Action(StrEnum):
+    """What is to be done."""
+
+    NONE = "none"
+    OPEN = "open"
+    ADD = "add"
+    CLOSE = "close"
+
+
+class ReasonCode(StrEnum):
+    """Why a decision is what it is. Stable words: stored, translated and counted."""
+
+    # Doing something
+    OPENING = "opening"
+    ADDING = "adding"
+    TAKE_PROFIT = "take_profit"
+    TRAILING_TAKE_PROFIT = "trailing_take_profit"
+    STOP_LOSS = "stop_loss"
+    TRAILING_STOP = "trailing_stop"
+    MAX_HOLD = "max_hold"
+    CLOSE_CONDITION = "close_condition"
+    DUST = "dust"
+    # Waiting
+    HOLDING = "holding"
+    CONDITIONS_NOT_MET = "conditions_not_met"
+    ADD_CONDITIONS_NOT_MET = "add_conditions_not_met"
+    CLOSE_CONDITIONS_NOT_MET = "close_conditions_not_met"
+    TRAIL_ARMED = "trail_armed"
+    STOP_WAITING = "stop_waiting"
+    ORDER_PENDING = "order_pending"
+    # Not allowed
+    BOT_STOPPED = "bot_stopped"
+    DEAL_LIMIT = "deal_limit"
+    PAIR_DEAL_LIMIT = "pair_deal_limit"
+    COOLDOWN = "cooldown"
+    SPREAD_TOO_WIDE = "spread_too_wide"
+    NO_BUDGET = "no_budget"
+    BUDGET_TOO_SMALL = "budget_too_small"
+    BUDGET_USED = "budget_used"
+    INSUFFICIENT_BALANCE = "insufficient_balance"
+    BELOW_MINIMUM = "below_minimum"
+    CEILING_REACHED = "ceiling_reached"
+    # Not known
+    MISSING_PRICE = "missing_price"
+    STALE_PRICE = "stale_price"
+    STALE_CANDLES = "stale_candles"
+    MISSING_BALANCE = "missing_balance"
+    MISSING_BUDGET = "missing_budget"
+
+    @property
+    def is_missing_information(self) -> bool:
+        """Return whether nothing was decided because something is not known."""
+        return self in _MISSING
+
+
+_MISSING: Final = frozenset(
+    {
+        ReasonCode.MISSING_PRICE,
+        ReasonCode.STALE_PRICE,
+        ReasonCode.STALE_CANDLES,
+        ReasonCode.MISSING_BALANCE,
+        ReasonCode.MISSING_BUDGET,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlan:
+    """The order to intend: base floored to the product's increment, and what that comes to at ``price``.
+
+    ``levels`` is the number of ladder levels it buys. ``replaces_resting_close`` says that a resting close has to be
+    cancelled first, its final state known, and this order's size reduced to what then remains (F19, F21).
+    """
+
+    side: Side
+    order_type: OrderType
+    base_size: Decimal
+    price: Decimal
+    levels: int = 0
+    limit_price: Decimal | None = None
+    replaces_resting_close: bool = False
+
+    @property
+    def quote_size(self) -> Decimal:
+        """Return what the order comes to in quote at ``price``, without fees."""
+        return self.base_size * self.price
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a strategy decided, why, and what it wants remembered.
+
+    ``trail`` (managing a deal) and ``evaluated_until`` are to be stored whatever the action is; None means leave as it
+    is. ``budget_quote`` is the ceiling a deal opens with. ``evidence`` holds plain JSON values.
+    """
+
+    action: Action
+    code: ReasonCode
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    purpose: Purpose | None = None
+    exit_reason: ExitReason | None = None
+    order: OrderPlan | None = None
+    trail: TrailState | None = None
+    evaluated_until: dict[str, int] | None = None
+    direction: Direction | None = None
+    budget_quote: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Settings to start from. ``listed`` presets are offered to users."""
+
+    name: str
+    label: str
+    description: str
+    settings: BaseModel
+    listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A strategy: its settings model and its pure functions."""
+
+    name: str
+    label: str
+    description: str
+    settings_model: type[BaseModel]
+    decide_open: Callable[[Any, MarketView, OpenContext], Decision]
+    manage: Callable[[Any, DealView, MarketView, datetime, FeeRates], Decision]
+    required_series: Callable[[Any], dict[Timeframe, int]]
+    presets: tuple[Preset, ...]
+
+    def settings_from_json(self, data: Mapping[str, Any]) -> Any:
+        """Return validated settings. Raises InvalidInput naming the first field at fault, all in ``detail``."""
+        return self.settings_model.from_json(data)  # type: ignore[attr-defined]

@@ -1,0 +1,35 @@
+"""The DCA bot as a strategy: its settings, what it looks at, and its two decisions. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bots.conditions import required_series
+from bots.strategies.base import Strategy
+from bots.strategies.dca_manage import manage
+from bots.strategies.dca_open import decide_open
+from bots.strategies.dca_settings import PRESETS, DcaSettings
+from marketdata.timeframes import Timeframe
+
+__all__ = ["STRATEGY", "decide_open", "manage", "needed_series"]
+
+
+def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
+    """Return the timeframes and numbers of closed candles these settings look at (F43: of this very copy)."""
+    wanted: dict[Timeframe, int] = {}
+    for tree in (settings.open_conditions, settings.add_conditions, settings.close_conditions):
+        for timeframe, count in required_series(tree).items():
+            wanted[timeframe] = max(wanted.get(timeframe, 0), count)
+    return wanted
+
+
+STRATEGY: Final = Strategy(
+    name="indicator_dca",
+    label="DCA with indicators",
+    description="Buys when its conditions hold, buys more in steps as the price falls, sells the whole at a profit.",
+    settings_model=DcaSettings,
+    decide_open=decide_open,
+    manage=manage,
+    required_series=needed_series,
+    presets=PRESETS,
+)

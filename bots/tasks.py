@@ -1,0 +1,80 @@
+"""Celery entry points of the cycle and of the public data it needs. Thin: each calls one service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from celery import shared_task
+from django.db import transaction
+
+from bots import engine
+from bots.market_needs import needs
+from bots.models import Bot, Decision
+from marketdata import services as market_services
+from marketdata import sources
+from tradebot.core import clock, health, scoping
+from tradebot.core.models import GlobalSettings
+
+DISPATCH_SECONDS: Final = 2
+PRICES_SECONDS: Final = 5
+CANDLES_SECONDS: Final = 20
+PRODUCTS_SECONDS: Final = 3600
+PRUNE_SECONDS: Final = 3600
+ALWAYS_PRICED: Final = ("BTC-USD", "ETH-USD")
+
+health.LOOPS |= {"dispatch": DISPATCH_SECONDS, "cycle": 10, "prices": PRICES_SECONDS, "candles": CANDLES_SECONDS}
+
+
+@shared_task(name="bots.dispatch_cycle")
+def dispatch_cycle() -> None:
+    """Hand out the bots that are due."""
+    with health.loop("dispatch", DISPATCH_SECONDS):
+        engine.dispatch(lambda chunk: run_chunk.apply_async([[[pk, ids] for pk, ids in chunk.items()]], expires=60))
+    with scoping.all_accounts("is there anything for the cycle to do"):
+        idle = not Bot.objects.filter(engine.active_bots()).exists()
+    if idle:
+        with health.loop("cycle", GlobalSettings.load().cycle_seconds):
+            pass  # nothing to look at is a success
+
+
+@shared_task(name="bots.run_chunk")
+def run_chunk(chunk: list[tuple[int, list[int]]]) -> None:
+    """Look at one chunk of bots, given as pairs of account id and bot ids."""
+    with health.loop("cycle", GlobalSettings.load().cycle_seconds):
+        engine.run_chunk(dict(chunk))
+
+
+@shared_task(name="bots.refresh_prices")
+def refresh_prices() -> None:
+    """Keep the prices of everything that bots and deals use fresh."""
+    with health.loop("prices", PRICES_SECONDS):
+        for exchange, symbols in _live_needs().items():
+            market_services.refresh_prices(exchange, [*ALWAYS_PRICED, *symbols])
+
+
+@shared_task(name="bots.refresh_candles")
+def refresh_candles() -> None:
+    """Keep the candles that bots and deals use complete."""
+    with health.loop("candles", CANDLES_SECONDS):
+        for exchange, symbols in _live_needs().items():
+            market_services.refresh_candles(exchange, symbols)
+
+
+@shared_task(name="bots.refresh_products")
+def refresh_products() -> None:
+    """Refresh the product lists of the markets that accounts trade on."""
+    for exchange in _live_needs():
+        market_services.refresh_products(exchange)
+
+
+@shared_task(name="bots.prune_decisions")
+def prune_decisions() -> None:
+    """Delete decisions that are older than the operator wants to keep (F68)."""
+    limit = clock.now() - timedelta(days=GlobalSettings.load().decision_retention_days)
+    with scoping.all_accounts("retention of decisions"), transaction.atomic():
+        Decision.objects.filter(at__lt=limit, position__isnull=True).delete()
+
+
+def _live_needs() -> dict[str, dict[str, set[str]]]:
+    return {exchange: symbols for exchange, symbols in needs().items() if exchange != sources.REPLAY}

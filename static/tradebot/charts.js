@@ -1,0 +1,173 @@
+// Charts: colours from the tokens, uPlot for lines and bars, lightweight-charts for candles.
+// A chart never holds the only copy of a figure; the page beside it is complete without scripts.
+//
+// A chart is an element with data-chart="<kind>" and data-source="<id of a JSON block>". `register` adds kinds.
+// Painted charts repaint when the theme changes and after a fragment was swapped in.
+
+const kinds = new Map();
+const undo = new WeakMap();
+
+/** Add a kind of chart: draw(element, data) returns a function that takes it away again, or nothing. */
+export function register(kind, draw) {
+  kinds.set(kind, draw);
+  paint(document);
+}
+
+/** Parse a JSON block: <script type="application/json" id="…">. */
+export function data(id) {
+  const node = document.getElementById(id);
+  return node ? JSON.parse(node.textContent) : null;
+}
+
+/** Resolve a token to rgb(), because canvases cannot read light-dark(). */
+export function color(name, alpha) {
+  const probe = document.body.appendChild(Object.assign(document.createElement("i"), { hidden: true }));
+  probe.style.color = `var(--tb-${name})`;
+  const rgb = getComputedStyle(probe).color;
+  probe.remove();
+  return alpha === undefined ? rgb : rgb.replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
+}
+
+export const font = () => getComputedStyle(document.body).fontFamily;
+
+/** Write a number with thin spaces and a real minus. */
+export const fmt = (value, digits) =>
+  (value < 0 ? "\u2212" : "") +
+  Math.abs(value).toFixed(digits).replace(/^\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, "\u2009"));
+export const signed = (value, digits) => (value > 0 ? "+" : "") + fmt(value, digits);
+
+/** Write a day; the data's days are the reader's own, given as UTC midnights. */
+export const day = (seconds) =>
+  new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+
+/** Axis defaults for uPlot. */
+export const axis = (options = {}) => ({
+  stroke: color("ink-3"),
+  font: `11px ${font()}`,
+  grid: { stroke: color("line"), width: 1 },
+  ticks: { show: false },
+  ...options,
+});
+
+/** Draw every chart inside `root` anew. */
+export function paint(root) {
+  const found = root.matches?.("[data-chart]") ? [root] : root.querySelectorAll("[data-chart]");
+  found.forEach((element) => {
+    const draw = kinds.get(element.dataset.chart);
+    const values = draw && data(element.dataset.source);
+    if (!values) return;
+    undo.get(element)?.();
+    element.replaceChildren();
+    const clear = draw(element, values);
+    if (clear) undo.set(element, clear);
+  });
+}
+
+/** An empty candle chart. Rising candles are hollow, falling ones filled: shape before colour. */
+export function candles(element, precision) {
+  element.replaceChildren();
+  const charts = window.LightweightCharts;
+  const chart = charts.createChart(element, {
+    autoSize: true,
+    layout: {
+      background: { color: "transparent" }, textColor: color("ink-3"), fontFamily: font(), fontSize: 11,
+      attributionLogo: false, // it brings a style element, which the content security policy refuses; see mark()
+    },
+    grid: { vertLines: { visible: false }, horzLines: { color: color("line") } },
+    rightPriceScale: { borderVisible: false },
+    timeScale: { borderColor: color("line"), timeVisible: true, secondsVisible: false },
+    crosshair: { mode: charts.CrosshairMode.Normal },
+    localization: { priceFormatter: (price) => fmt(price, precision) },
+    handleScroll: { vertTouchDrag: false },
+  });
+  const series = chart.addSeries(charts.CandlestickSeries, {
+    upColor: color("surface"), borderUpColor: color("profit"), wickUpColor: color("profit"),
+    downColor: color("loss"), borderDownColor: color("loss"), wickDownColor: color("loss"),
+    priceFormat: { type: "price", precision, minMove: 10 ** -precision }, lastValueVisible: true, priceLineVisible: false,
+  });
+  mark(element);
+  return { chart, series, charts };
+}
+
+function mark(element) {
+  const link = document.createElement("a");
+  Object.assign(link, { className: "chart-mark", href: "https://www.tradingview.com/", target: "_blank", rel: "noopener", textContent: "Charts by TradingView" });
+  element.append(link);
+}
+
+/** Keep a uPlot as wide as its element. Returns the function that takes it away. */
+export function follow(element, plot, height) {
+  const observer = new ResizeObserver(() => plot.setSize({ width: inner(element), height }));
+  observer.observe(element);
+  return () => {
+    observer.disconnect();
+    plot.destroy();
+  };
+}
+
+export const inner = (element) => Math.max(120, element.clientWidth - 16);
+
+const short = (value, digits) => (Math.abs(value) >= 10000 ? `${fmt(value / 1000, 0)} k` : fmt(value, digits));
+const digitsFor = (values) => {
+  const most = Math.max(...values.map((value) => Math.abs(value ?? 0)), 0);
+  return most === 0 || most >= 20 ? 0 : Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(most))));
+};
+// Enough room for the widest label, so that small coins' digits are not cut.
+const room = (digits) => Math.max(48, 26 + 7 * (digits + 2));
+
+/** Realised profit, added up day by day; a triangle marks a day won (up) or lost (down). */
+register("realised", (element, values) => {
+  const height = 324;
+  const digits = digitsFor(values.total);
+  const marks = (plot) => {
+    const g = plot.ctx, k = devicePixelRatio;
+    g.save();
+    values.t.forEach((t, i) => {
+      const won = values.day[i];
+      if (!won) return;
+      const x = plot.valToPos(t, "x", true), y = plot.valToPos(values.total[i], "y", true) + (won > 0 ? 12 : -12) * k;
+      const tip = (won > 0 ? -1 : 1) * 4 * k;
+      g.fillStyle = color(won > 0 ? "profit" : "loss");
+      g.beginPath();
+      g.moveTo(x - 4 * k, y);
+      g.lineTo(x + 4 * k, y);
+      g.lineTo(x, y + tip * 1.6);
+      g.fill();
+    });
+    g.restore();
+  };
+  const plot = new window.uPlot({
+    width: inner(element), height, legend: { show: false }, cursor: { y: false }, padding: [14, 24, 0, 0],
+    axes: [
+      axis({ grid: { show: false }, space: 80, values: (_, ticks) => ticks.map(day) }),
+      axis({ size: room(digits), values: (_, ticks) => ticks.map((value) => short(value, digits)) }),
+    ],
+    series: [{}, { stroke: color("accent"), width: 2, fill: color("accent", 0.07), paths: window.uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
+    hooks: { draw: [marks] },
+  }, [values.t, values.total], element);
+  return follow(element, plot, height);
+});
+
+/** Realised profit of each day as bars, gains above the line and losses below it. */
+register("days", (element, values) => {
+  const height = 242;
+  const digits = digitsFor(values.day);
+  const bars = window.uPlot.paths.bars({ size: [0.62, 48] });
+  const plot = new window.uPlot({
+    width: inner(element), height, legend: { show: false }, cursor: { y: false }, padding: [10, 8, 0, 0],
+    scales: { x: { range: (_, from, to) => [from - 43200, to + 43200] } },
+    axes: [
+      axis({ grid: { show: false }, values: (_, ticks) => ticks.map((t) => new Date(t * 1000).getUTCDate()), incrs: [86400, 172800] }),
+      axis({ size: room(digits), values: (_, ticks) => ticks.map((value) => short(value, digits)) }),
+    ],
+    series: [
+      {},
+      { stroke: color("profit"), fill: color("profit", 0.75), paths: bars, points: { show: false } },
+      { stroke: color("loss"), fill: color("loss", 0.75), paths: bars, points: { show: false } },
+    ],
+  }, [values.t, values.day.map((v) => (v > 0 ? v : null)), values.day.map((v) => (v < 0 ? v : null))], element);
+  return follow(element, plot, height);
+});
+
+addEventListener("tradebot:theme", () => paint(document));
+document.addEventListener("htmx:afterSwap", (event) => paint(event.detail.elt));

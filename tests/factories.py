@@ -1,0 +1,391 @@
+"""Factories for every kind of row that tests need. They create in a scope of their own, whatever scope is bound.
+
+Amounts are Decimals. Children take the account of their parent, so a graph always belongs to one account:
+``FillFactory()`` makes a user, an account, a product, a bot, a deal, an order and the fill, all consistent.
+"""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import factory
+from allauth.account.models import EmailAddress
+from django.contrib.auth.hashers import make_password
+from factory.django import DjangoModelFactory
+
+from accounts.models import (
+    Account,
+    ExchangeCredential,
+    Membership,
+    PaperBalance,
+    PaperEntry,
+    PaperOrder,
+    PaperTerms,
+    PaperTrade,
+    User,
+)
+from bots.models import Bot, BotProduct, BotTemplate, Decision
+from marketdata.models import Candle, CandleSeries, Product
+from notifications.models import Event
+from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
+from positions.states import Direction, PositionStatus, Purpose, side_of
+from tradebot.core import clock
+from tradebot.core.crypto import Secret
+from tradebot.core.models import AuditEntry
+from tradebot.core.scoping import detached
+from tradebot.core.words import OrderStatus, OrderType, Side
+
+PASSWORD = "correct horse battery staple"
+
+
+class _Factory(DjangoModelFactory):
+    """Builds the whole graph in the system's scope, so a test may call it from inside any other one."""
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def _generate(cls, strategy: Any, params: Any) -> Any:
+        with detached("test data"):
+            return super()._generate(strategy, params)
+
+
+# People and accounts -------------------------------------------------------------------------------------------------
+
+
+class UserFactory(_Factory):
+    """A person who signs in with :data:`PASSWORD`; ``password="…"`` sets another one, ``verified=True`` the address."""
+
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    email = factory.Sequence(lambda n: f"person{n}@example.com")
+    password = factory.Transformer(PASSWORD, transform=make_password)
+
+    @factory.post_generation
+    def verified(self, create: bool, extracted: bool | None, **kwargs: Any) -> None:
+        if create and extracted:
+            EmailAddress.objects.create(user=self, email=self.email, verified=True, primary=True)
+
+
+class AccountFactory(_Factory):
+    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it."""
+
+    class Meta:
+        model = Account
+        skip_postgeneration_save = True
+
+    owner = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda n: f"Paper {n}")
+    kind = Account.Kind.PAPER
+    exchange = "simulated"
+
+    @factory.post_generation
+    def balances(self, create: bool, extracted: dict[str, Decimal | int | str] | None, **kwargs: Any) -> None:
+        if create and extracted:
+            fund(self, **extracted)
+
+
+def fund(account: Account, **amounts: Decimal | int | str) -> None:
+    """Give a paper account its first amounts: ``fund(account, USD=1000, BTC="0.5")``. Zero makes an empty balance."""
+    with detached("test data"):
+        for currency, amount in amounts.items():
+            total = Decimal(amount)
+            PaperBalance.objects.create(account=account, currency=currency, total=total)
+            if total:
+                PaperEntry.objects.create(
+                    account=account,
+                    currency=currency,
+                    kind=PaperEntry.Kind.DEPOSIT,
+                    amount=total,
+                    balance_after=total,
+                )
+
+
+class MembershipFactory(_Factory):
+    class Meta:
+        model = Membership
+
+    account = factory.SubFactory(AccountFactory)
+    user = factory.SubFactory(UserFactory)
+    role = Membership.Role.OBSERVER
+
+
+class ExchangeCredentialFactory(_Factory):
+    class Meta:
+        model = ExchangeCredential
+
+    account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+    api_key = factory.LazyFunction(lambda: Secret("key-of-nobody"))
+    api_secret = factory.LazyFunction(lambda: Secret("secret-of-nobody"))
+
+
+class PaperTermsFactory(_Factory):
+    """Fees and slippage in percent; the defaults are the model's."""
+
+    class Meta:
+        model = PaperTerms
+
+    account = factory.SubFactory(AccountFactory)
+
+
+class PaperBalanceFactory(_Factory):
+    """A bare balance without entries; :func:`fund` makes both."""
+
+    class Meta:
+        model = PaperBalance
+
+    account = factory.SubFactory(AccountFactory)
+    currency = "USD"
+    total = Decimal(1000)
+
+
+class PaperOrderFactory(_Factory):
+    """A resting buy in the paper venue's book. It claims no balance: tests of holds place orders through the venue."""
+
+    class Meta:
+        model = PaperOrder
+
+    account = factory.SubFactory(AccountFactory)
+    client_order_id = factory.LazyFunction(uuid.uuid4)
+    symbol = "BTC-USD"
+    base_currency = factory.LazyAttribute(lambda o: o.symbol.split("-")[0])
+    quote_currency = factory.LazyAttribute(lambda o: o.symbol.split("-")[1])
+    side = Side.BUY
+    order_type = OrderType.LIMIT
+    base_size = Decimal("0.01")
+    limit_price = Decimal(50_000)
+    status = OrderStatus.OPEN
+
+
+class PaperTradeFactory(_Factory):
+    class Meta:
+        model = PaperTrade
+
+    order = factory.SubFactory(PaperOrderFactory)
+    account = factory.SelfAttribute("order.account")
+    price = Decimal(50_000)
+    base = Decimal("0.01")
+    quote = factory.LazyAttribute(lambda o: o.price * o.base)
+    fee = factory.LazyAttribute(lambda o: o.quote * Decimal("0.006"))
+    fee_currency = factory.SelfAttribute("order.quote_currency")
+
+
+class PaperEntryFactory(_Factory):
+    class Meta:
+        model = PaperEntry
+
+    account = factory.SubFactory(AccountFactory)
+    currency = "USD"
+    kind = PaperEntry.Kind.DEPOSIT
+    amount = Decimal(1000)
+    balance_after = Decimal(1000)
+
+
+# Market --------------------------------------------------------------------------------------------------------------
+
+
+class ProductFactory(_Factory):
+    """BTC-USD of the simulated market unless told otherwise; the same pair twice gives the same row."""
+
+    class Meta:
+        model = Product
+        django_get_or_create = ("exchange", "symbol")
+
+    exchange = "simulated"
+    symbol = "BTC-USD"
+    base = factory.LazyAttribute(lambda o: o.symbol.split("-")[0])
+    quote = factory.LazyAttribute(lambda o: o.symbol.split("-")[1])
+    price_increment = Decimal("0.01")
+    base_increment = Decimal("0.00000001")
+    quote_increment = Decimal("0.01")
+    min_base = Decimal("0.00000001")
+    min_quote = Decimal(1)
+
+
+class CandleFactory(_Factory):
+    class Meta:
+        model = Candle
+
+    product = factory.SubFactory(ProductFactory)
+    timeframe = "1m"
+    time = factory.Sequence(lambda n: 1_700_000_040 + 60 * n)
+    open = 100.0
+    high = factory.LazyAttribute(lambda o: max(o.open, o.close))
+    low = factory.LazyAttribute(lambda o: min(o.open, o.close))
+    close = 100.0
+    volume = 10.0
+
+
+class CandleSeriesFactory(_Factory):
+    class Meta:
+        model = CandleSeries
+
+    product = factory.SubFactory(ProductFactory)
+    timeframe = "1m"
+    start = 1_700_000_040
+    end = 1_700_000_040
+
+
+# Bots ----------------------------------------------------------------------------------------------------------------
+
+
+class BotFactory(_Factory):
+    """A stopped DCA bot with default settings. ``products=[…]`` gives it pairs."""
+
+    class Meta:
+        model = Bot
+        skip_postgeneration_save = True
+
+    account = factory.SubFactory(AccountFactory)
+    owner = factory.LazyAttribute(lambda o: o.account.owner)
+    name = factory.Sequence(lambda n: f"Bot {n}")
+    quote_currency = "USD"
+
+    @factory.post_generation
+    def products(self, create: bool, extracted: list[Product] | None, **kwargs: Any) -> None:
+        for product in extracted or () if create else ():
+            BotProduct.objects.create(bot=self, product=product)
+
+
+class BotProductFactory(_Factory):
+    class Meta:
+        model = BotProduct
+
+    bot = factory.SubFactory(BotFactory)
+    product = factory.SubFactory(ProductFactory)
+
+
+class BotTemplateFactory(_Factory):
+    class Meta:
+        model = BotTemplate
+
+    owner = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda n: f"Template {n}")
+
+
+class DecisionFactory(_Factory):
+    class Meta:
+        model = Decision
+
+    bot = factory.SubFactory(BotFactory)
+    account = factory.SelfAttribute("bot.account")
+    product = factory.SubFactory(ProductFactory)
+    phase = "open"
+    action = "none"
+    code = "tree_false"
+    message = "RSI is 42, not below 30"
+
+
+# Deals ---------------------------------------------------------------------------------------------------------------
+
+
+class UserCounterFactory(_Factory):
+    class Meta:
+        model = UserCounter
+
+    user = factory.SubFactory(UserFactory)
+
+
+class PositionFactory(_Factory):
+    """A pending deal; with ``open=True`` an open one, with ``closed=True`` a closed one, both without fills."""
+
+    class Meta:
+        model = Position
+
+    class Params:
+        open = factory.Trait(
+            status=PositionStatus.OPEN,
+            opened_at=factory.LazyFunction(clock.now),
+            deal_number=factory.SelfAttribute("attempt_number"),
+        )
+        closed = factory.Trait(
+            status=PositionStatus.CLOSED,
+            opened_at=factory.LazyFunction(clock.now),
+            closed_at=factory.LazyFunction(clock.now),
+            deal_number=factory.SelfAttribute("attempt_number"),
+        )
+
+    bot = factory.SubFactory(BotFactory)
+    account = factory.SelfAttribute("bot.account")
+    bot_name = factory.LazyAttribute(lambda o: o.bot.name if o.bot else "")
+    created_by = factory.LazyAttribute(lambda o: o.account.owner)
+    product = factory.SubFactory(ProductFactory)
+    direction = Direction.LONG
+    attempt_number = factory.Sequence(lambda n: n + 1)
+    slot = factory.Sequence(lambda n: n)
+    budget_quote = Decimal(100)
+
+
+class OrderFactory(_Factory):
+    """A submitted market buy of the deal's base order."""
+
+    class Meta:
+        model = Order
+
+    position = factory.SubFactory(PositionFactory)
+    account = factory.SelfAttribute("position.account")
+    purpose = Purpose.BASE_ORDER
+    sequence = factory.Sequence(lambda n: n + 1)
+    client_order_id = factory.LazyAttribute(lambda o: uuid.uuid5(o.position.uid, f"{o.purpose}:{o.sequence}"))
+    side = factory.LazyAttribute(lambda o: side_of(Direction(o.position.direction), Purpose(o.purpose)))
+    order_type = OrderType.MARKET
+    quote_size = factory.LazyAttribute(lambda o: Decimal(100) if o.side == Side.BUY and not o.base_size else None)
+    base_size = factory.LazyAttribute(lambda o: Decimal("0.001") if o.side == Side.SELL else None)
+    status = OrderStatus.SUBMITTED
+    submitted_at = factory.LazyFunction(clock.now)
+
+
+class FillFactory(_Factory):
+    class Meta:
+        model = Fill
+
+    order = factory.SubFactory(OrderFactory, status=OrderStatus.FILLED, finished_at=factory.LazyFunction(clock.now))
+    position = factory.SelfAttribute("order.position")
+    account = factory.SelfAttribute("order.account")
+    venue_trade_id = factory.LazyFunction(lambda: str(uuid.uuid4()))
+    side = factory.SelfAttribute("order.side")
+    price = Decimal(50_000)
+    base = Decimal("0.002")
+    quote = factory.LazyAttribute(lambda o: o.price * o.base)
+    fee = factory.LazyAttribute(lambda o: o.quote * Decimal("0.006"))
+    fee_currency = factory.LazyAttribute(lambda o: o.position.product.quote)
+    at = factory.LazyFunction(clock.now)
+
+
+class UnmatchedFillFactory(_Factory):
+    class Meta:
+        model = UnmatchedFill
+
+    account = factory.SubFactory(AccountFactory)
+    venue_trade_id = factory.LazyFunction(lambda: str(uuid.uuid4()))
+    symbol = "BTC-USD"
+    side = Side.BUY
+    price = Decimal(50_000)
+    base = Decimal("0.01")
+    at = factory.LazyFunction(clock.now)
+
+
+# Operation -----------------------------------------------------------------------------------------------------------
+
+
+class EventFactory(_Factory):
+    class Meta:
+        model = Event
+
+    user = factory.SubFactory(UserFactory)
+    kind = Event.Kind.NOTIFICATION
+    payload = factory.LazyFunction(lambda: {"text": "something happened"})
+
+
+class AuditEntryFactory(_Factory):
+    class Meta:
+        model = AuditEntry
+
+    user = factory.SubFactory(UserFactory)
+    actor = factory.LazyAttribute(lambda o: o.user.email if o.user else "system")
+    action = "tested"
+    target = "something"
