@@ -1,4 +1,4 @@
-"""How allauth behaves here: e-mail sign-up that respects the global switch and gives each new person a paper account."""
+"""How allauth behaves here: sign-up respects the global switch and gives each new person a paper account."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from django import forms
 
 from accounts.models import PaperTerms, User
 from marketdata import sources
+from tradebot.core.decimals import plain
 from tradebot.core.errors import InvalidInput
 
 __all__ = ["MoneyForm", "NewAccountForm", "ProfileForm", "RenameForm", "ResetForm", "TermsForm", "blame"]
@@ -45,6 +46,9 @@ class AmountField(forms.DecimalField):
             value = "".join(value.split())
         return super().to_python(value)
 
+    def prepare_value(self, value: Any) -> Any:
+        return plain(value) if isinstance(value, Decimal) else value
+
 
 class NewAccountForm(forms.Form):
     """A paper account: its name and the market whose prices it trades at."""
@@ -58,7 +62,7 @@ class NewAccountForm(forms.Form):
 class MoneyForm(forms.Form):
     """So much of a currency, to put in or take out."""
 
-    currency = forms.CharField(max_length=20)
+    currency = forms.CharField(max_length=20, widget=forms.TextInput(attrs={"list": "currencies", "autocomplete": "off"}))
     amount = AmountField()
 
     def clean_currency(self) -> str:
@@ -84,15 +88,14 @@ class ResetForm(forms.Form):
 class TermsForm(forms.ModelForm):  # type: ignore[type-arg]
     """What trading on a paper account costs."""
 
+    maker_fee_pct = AmountField(label="Maker fee")
+    taker_fee_pct = AmountField(label="Taker fee")
+    slippage_pct = AmountField(label="Slippage of market orders")
+
     class Meta:
         model = PaperTerms
         fields = ["maker_fee_pct", "taker_fee_pct", "slippage_pct", "fee_currency"]
-        labels = {
-            "maker_fee_pct": "Maker fee",
-            "taker_fee_pct": "Taker fee",
-            "slippage_pct": "Slippage of market orders",
-            "fee_currency": "Fees are taken in",
-        }
+        labels = {"fee_currency": "Fees are taken in"}
 
 
 class RenameForm(forms.Form):

@@ -84,7 +84,9 @@ class Account(OwnedModel):
         ordering = ["name"]
         constraints = [
             models.UniqueConstraint(fields=["owner", "name"], name="account_name_per_owner"),
-            models.UniqueConstraint(fields=["owner"], condition=Q(is_default=True), name="one_default_account_per_owner"),
+            models.UniqueConstraint(
+                fields=["owner"], condition=Q(is_default=True), name="one_default_account_per_owner"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -116,7 +118,7 @@ class Membership(OwnedModel):
 
 
 class ExchangeCredential(OwnedModel):
-    """The keys of an exchange account, encrypted and bound to the account; ``version`` grows with every change (F57)."""
+    """The keys of an exchange account, encrypted and bound to it; ``version`` grows with every change (F57)."""
 
     account = models.OneToOneField(Account, models.CASCADE, related_name="credential")
     api_key = EncryptedField(bound_to="account_id")
@@ -196,7 +198,9 @@ class PaperOrder(OwnedModel):
     filled_quote = AmountField(default=ZERO)
     fee_total = AmountField(default=ZERO)
     hold = AmountField(default=ZERO, help_text="What it still claims of the currency that it pays with.")
-    matched_until = models.BigIntegerField(null=True, help_text="Opening time, Unix seconds, of the last candle it was matched with.")
+    matched_until = models.BigIntegerField(
+        null=True, help_text="Opening time, Unix seconds, of the last candle it was matched with."
+    )
     created_at = models.DateTimeField(default=clock.now)
     updated_at = models.DateTimeField(default=clock.now)
 
@@ -256,7 +260,11 @@ class PaperEntry(OwnedModel):
         ordering = ["-id"]
         indexes = [models.Index(fields=["account", "currency", "-id"], name="paper_entry_recent")]
         constraints = [
-            models.UniqueConstraint(fields=["trade", "kind", "currency"], condition=Q(trade__isnull=False), name="paper_entry_once_per_trade")
+            models.UniqueConstraint(
+                fields=["trade", "kind", "currency"],
+                condition=Q(trade__isnull=False),
+                name="paper_entry_once_per_trade",
+            )
         ]
         verbose_name_plural = "paper entries"
 

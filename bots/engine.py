@@ -1,10 +1,10 @@
 """The monitor cycle: look at every bot that is due, decide, and act for the few that trade.
 
 1. ``dispatch`` claims due bots: their next look is moved into the future and that is committed before anybody works on
-   them, so a bot is never handed out twice and one that raises cannot block the rest (F2, F67). It hands them out grouped
-   by account, in chunks.
-2. ``run_chunk`` takes the lease of each account, so one worker at a time looks at an account; what is leased by somebody
-   else is left to the next look (F1).
+   them, so a bot is never handed out twice and one that raises cannot block the rest (F2, F67). It hands them out
+   grouped by account, in chunks.
+2. ``run_chunk`` takes the lease of each account, so one worker at a time looks at an account; what somebody else has
+   leased is left to the next look (F1).
 3. A chunk is processed in stages with a constant number of queries: load the facts, build one market view per product,
    decide (pure), act, write what changed in bulk.
 4. Acting is sequential within a bot and on fresh facts: exits and adds first, in the order of the deals, then opens in
@@ -191,7 +191,7 @@ class _Look:
                 with scoping.acting_for_account(account_id):
                     outcomes = self._act(facts.bot.pk, views)
             self.outcomes += outcomes
-        except Exception as error:  # noqa: BLE001 (the loop's edge: one bot must not stop the others)
+        except Exception as error:
             del self.outcomes[known:]
             self.problems[facts.bot.pk] = f"{type(error).__name__}: {error}"[:300]
             log.exception("bot failed", bot=facts.bot.pk, account=facts.bot.account_id)
@@ -263,7 +263,9 @@ class _Look:
         with transaction.atomic():
             DecisionRow.objects.bulk_create(rows)
             BotProduct.objects.bulk_update(
-                pairs, ["last_code", "last_message", "last_evidence", "last_changed_at", "evaluated_until"], batch_size=200
+                pairs,
+                ["last_code", "last_message", "last_evidence", "last_changed_at", "evaluated_until"],
+                batch_size=200,
             )
             Position.objects.bulk_update(
                 positions, ["last_code", "last_message", "last_evidence", "evaluated_until", "trail"], batch_size=200
@@ -282,20 +284,23 @@ class _Look:
             Bot.objects.filter(pk__in=idle, status=Bot.Status.STOPPED).exclude(pk__in=busy).update(next_check_at=None)
 
 
-# Deciding -------------------------------------------------------------------------------------------------------------
+# Deciding -----------------------------------------------------------------------------------------------------------
 
 
 def _decide(facts: BotFacts, chunk: Facts, views: Mapping[int, MarketView], now: datetime) -> list[_Outcome]:
     """Return what is to be done about each deal, then about each pair, of one bot. No queries, no effects."""
     bot, outcomes = facts.bot, []
-    assert facts.strategy is not None and bot.account_id is not None
+    assert facts.strategy is not None
+    assert bot.account_id is not None
     for deal in facts.deals:
         if any(order.created_at >= now for order in deal.orders):
             continue  # one order a look
         view = views.get(deal.position.product_id)
         if view is None:
             continue
-        decision = deal.strategy.manage(deal.settings, chunk.deal_view(deal), view, now, chunk.fee_rates[bot.account_id])
+        decision = deal.strategy.manage(
+            deal.settings, chunk.deal_view(deal), view, now, chunk.fee_rates[bot.account_id]
+        )
         outcomes.append(_Outcome(facts, decision, deal=deal))
     if not bot.is_running:
         return outcomes
@@ -312,7 +317,7 @@ def _decide(facts: BotFacts, chunk: Facts, views: Mapping[int, MarketView], now:
 
 
 def _intend(outcome: _Outcome, chunk: Facts) -> Order | None:
-    """Write down the order of a decision. None where the deal could be closed without one (dust). Raises OrderRefused."""
+    """Write down the order of a decision; None where the deal was closed without one (dust). Raises OrderRefused."""
     decision, facts = outcome.decision, outcome.facts
     if outcome.deal is not None:
         position = outcome.deal.position
@@ -322,7 +327,9 @@ def _intend(outcome: _Outcome, chunk: Facts) -> Order | None:
         purpose = decision.purpose
         assert purpose is not None
         return execution.intend(position, _intent(decision, purpose, outcome.deal.next_sequence(purpose)))
-    assert outcome.pair is not None and decision.direction is not None and decision.budget_quote is not None
+    assert outcome.pair is not None
+    assert decision.direction is not None
+    assert decision.budget_quote is not None
     bot = facts.bot
     assert bot.account is not None
     return execution.intend_open(

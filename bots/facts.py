@@ -1,4 +1,4 @@
-"""Everything that deciding about a chunk of bots needs, loaded with a number of queries that does not depend on how many.
+"""Everything that deciding about a chunk of bots needs, in a number of queries that does not depend on how many.
 
 Used for a whole chunk before deciding, and for a single bot before acting: what is acted on is always fresh (F35).
 """
@@ -138,7 +138,9 @@ class Facts:
         except MissingInformation:
             return None
 
-    def open_context(self, facts: BotFacts, pair: BotProduct, views: Mapping[int, MarketView], now: datetime) -> OpenContext:
+    def open_context(
+        self, facts: BotFacts, pair: BotProduct, views: Mapping[int, MarketView], now: datetime
+    ) -> OpenContext:
         """Return what the bot's state and account allow for a new deal on this pair."""
         bot = facts.bot
         account_id = bot.account_id
@@ -209,7 +211,9 @@ def load(bot_ids: Iterable[int], now: datetime) -> Facts:
         bots[pair.bot_id].pairs.append(pair)
         products[pair.product_id] = pair.product
     active = list(
-        Position.objects.filter(account__in=accounts, status__in=POSITION_ACTIVE).select_related("product").order_by("pk")
+        Position.objects.filter(account__in=accounts, status__in=POSITION_ACTIVE)
+        .select_related("product")
+        .order_by("pk")
     )
     products |= {position.product_id: position.product for position in active}
     _attach_deals(bots, active)

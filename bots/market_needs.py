@@ -33,8 +33,10 @@ def needs() -> dict[str, dict[str, set[str]]]:
         )
         for bot_id, exchange, symbol in pairs:
             wanted[exchange][symbol] |= series[bot_id]
-        deals = Position.objects.filter(status__in=POSITION_ACTIVE).select_related("product").only(
-            "pk", "strategy", "settings", "settings_version", "product__exchange", "product__symbol"
+        deals = (
+            Position.objects.filter(status__in=POSITION_ACTIVE)
+            .select_related("product")
+            .only("pk", "strategy", "settings", "settings_version", "product__exchange", "product__symbol")
         )
         for position in deals:
             timeframes = wanted[position.product.exchange][position.product.symbol]

@@ -21,7 +21,7 @@ class BudgetKind(models.TextChoices):
 
 
 class Bot(OwnedModel):
-    """A strategy with its settings, trading its pairs on one account. Without an account it is orphaned and cannot run."""
+    """A strategy with its settings, trading its pairs on one account; without one it is orphaned and cannot run."""
 
     class Status(models.TextChoices):
         STOPPED = "stopped", "Stopped"
@@ -113,7 +113,7 @@ class PresetManager(models.Manager["BotTemplate"]):
 
 
 class BotTemplate(OwnedModel):
-    """Settings to start a bot from. Without an owner it is a preset that everybody sees (through ``BotTemplate.presets``)."""
+    """Settings to start a bot from. Without an owner it is a preset that everybody sees (``BotTemplate.presets``)."""
 
     account_path = None
     owner_path = "owner"
@@ -172,7 +172,7 @@ class Decision(OwnedModel):
 
 
 class ReplayRun(OwnedModel):
-    """One run of a bot over recorded candles. The cursor is the step to do next, so a killed run goes on where it was."""
+    """One run of a bot over recorded candles. The cursor is the step to do next: a killed run goes on where it was."""
 
     owner_path = None
 
@@ -182,7 +182,9 @@ class ReplayRun(OwnedModel):
 
     account = models.OneToOneField("accounts.Account", models.CASCADE, related_name="replay_run")
     bot = models.ForeignKey(Bot, models.SET_NULL, null=True, related_name="replay_runs")
-    key = models.CharField(max_length=64, help_text="Hash of candles and settings: the same input continues the same run.")
+    key = models.CharField(
+        max_length=64, help_text="Hash of candles and settings: the same input continues the same run."
+    )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
     step_seconds = models.PositiveIntegerField()
     start = models.BigIntegerField(help_text="Unix seconds of the first step.")

@@ -28,7 +28,7 @@ from accounts.exchanges import paper
 from accounts.models import Account, User
 from bots import engine
 from bots import services as bot_services
-from bots.models import Bot, ReplayRun
+from bots.models import ReplayRun
 from marketdata import sources
 from marketdata.models import CandleSeries, Product
 from marketdata.sources.replay import import_file
@@ -39,10 +39,9 @@ from positions.reconcile import reconcile_account
 from positions.states import POSITION_ACTIVE, PositionStatus, Side
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain
-from tradebot.core.errors import InvalidInput
 from tradebot.core.scoping import acting_for_account
 
-__all__ = ["Report", "ReplaySpec", "equity_curve", "open_run", "report", "run_to_end"]
+__all__ = ["ReplaySpec", "Report", "equity_curve", "open_run", "report", "run_to_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Report:
         return asdict(self)
 
 
-# Opening a run ----------------------------------------------------------------------------------------------------------
+# Opening a run ------------------------------------------------------------------------------------------------------
 
 
 def open_run(user: User, spec: ReplaySpec, *, fresh: bool = False) -> tuple[ReplayRun, bool]:
@@ -150,11 +149,11 @@ def _free_account_name(user: User, label: str) -> str:
     return name
 
 
-# Running ----------------------------------------------------------------------------------------------------------------
+# Running ------------------------------------------------------------------------------------------------------------
 
 
 def run_to_end(run: ReplayRun, progress: Callable[[int, int], None] | None = None, stop_at: int | None = None) -> None:
-    """Do every step that is left. ``progress(done, total)`` is called after each; ``stop_at`` (Unix seconds) ends early."""
+    """Do every step that is left. ``progress(done, total)`` follows each; ``stop_at`` (Unix seconds) ends early."""
     total = (run.end - run.start) // run.step_seconds + 1
     while run.cursor <= run.end and (stop_at is None or run.cursor < stop_at):
         started = time.perf_counter()
@@ -176,7 +175,7 @@ def _step(run: ReplayRun, moment: datetime) -> None:
     engine.run_chunk({run.account_id: [run.bot_id]}, moment, token=f"replay-{run.pk}")
 
 
-# Figures ----------------------------------------------------------------------------------------------------------------
+# Figures ------------------------------------------------------------------------------------------------------------
 
 
 def equity_curve(run: ReplayRun) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -222,7 +221,9 @@ def report(run: ReplayRun) -> Report:
         active = list(
             Position.objects.filter(account_id=run.account_id, status__in=POSITION_ACTIVE).select_related("product")
         )
-        fills = list(Fill.objects.filter(account_id=run.account_id).select_related("position__product").order_by("at", "pk"))
+        fills = list(
+            Fill.objects.filter(account_id=run.account_id).select_related("position__product").order_by("at", "pk")
+        )
         times, equity = equity_curve(run)
         peaks = np.maximum.accumulate(equity)
         candles = _candle_count(run)
@@ -257,7 +258,9 @@ def fingerprint(fills: Iterable[Fill]) -> str:
     digest = hashlib.sha256()
     for fill in fills:
         amounts = "|".join(plain(value) for value in (fill.price, fill.base, fill.quote, fill.fee))
-        digest.update(f"{fill.at.isoformat()}|{fill.position.product.symbol}|{fill.side}|{amounts}|{fill.fee_currency}\n".encode())
+        digest.update(
+            f"{fill.at.isoformat()}|{fill.position.product.symbol}|{fill.side}|{amounts}|{fill.fee_currency}\n".encode()
+        )
     return digest.hexdigest()[:16]
 
 

@@ -26,7 +26,7 @@ ALWAYS_PRICED: Final = ("BTC-USD", "ETH-USD")
 health.LOOPS |= {"dispatch": DISPATCH_SECONDS, "cycle": 10, "prices": PRICES_SECONDS, "candles": CANDLES_SECONDS}
 
 
-@shared_task(name="bots.dispatch_cycle")
+@shared_task
 def dispatch_cycle() -> None:
     """Hand out the bots that are due."""
     with health.loop("dispatch", DISPATCH_SECONDS):
@@ -38,14 +38,14 @@ def dispatch_cycle() -> None:
             pass  # nothing to look at is a success
 
 
-@shared_task(name="bots.run_chunk")
+@shared_task
 def run_chunk(chunk: list[tuple[int, list[int]]]) -> None:
     """Look at one chunk of bots, given as pairs of account id and bot ids."""
     with health.loop("cycle", GlobalSettings.load().cycle_seconds):
         engine.run_chunk(dict(chunk))
 
 
-@shared_task(name="bots.refresh_prices")
+@shared_task
 def refresh_prices() -> None:
     """Keep the prices of everything that bots and deals use fresh."""
     with health.loop("prices", PRICES_SECONDS):
@@ -53,7 +53,7 @@ def refresh_prices() -> None:
             market_services.refresh_prices(exchange, [*ALWAYS_PRICED, *symbols])
 
 
-@shared_task(name="bots.refresh_candles")
+@shared_task
 def refresh_candles() -> None:
     """Keep the candles that bots and deals use complete."""
     with health.loop("candles", CANDLES_SECONDS):
@@ -61,14 +61,14 @@ def refresh_candles() -> None:
             market_services.refresh_candles(exchange, symbols)
 
 
-@shared_task(name="bots.refresh_products")
+@shared_task
 def refresh_products() -> None:
     """Refresh the product lists of the markets that accounts trade on."""
     for exchange in _live_needs():
         market_services.refresh_products(exchange)
 
 
-@shared_task(name="bots.prune_decisions")
+@shared_task
 def prune_decisions() -> None:
     """Delete decisions that are older than the operator wants to keep (F68)."""
     limit = clock.now() - timedelta(days=GlobalSettings.load().decision_retention_days)

@@ -11,7 +11,7 @@ from notifications.models import Event
 
 
 @admin.register(Event)
-class EventAdmin(admin.ModelAdmin[Event]):
+class EventAdmin(admin.ModelAdmin):
     list_display = ["id", "at", "kind", "user", "account"]
     list_filter = ["kind"]
     list_select_related = ["user", "account"]

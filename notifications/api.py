@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework import status, viewsets
@@ -20,17 +21,23 @@ from notifications.serializers import EventSerializer, SocketTicketSerializer
 __all__ = ["EventViewSet", "SocketTicketView"]
 
 
+class IdFilter(filters.Filter):
+    """A whole number. The usual number filter compares decimals with a float, which money's context refuses."""
+
+    field_class = forms.IntegerField
+
+
 class EventFilter(filters.FilterSet):
     """Events of one kind, and those after a known one."""
 
-    after = filters.NumberFilter(field_name="id", lookup_expr="gt", min_value=0, max_value=2**63 - 1)
+    after = IdFilter(field_name="id", lookup_expr="gt", min_value=0, max_value=2**63 - 1)
 
     class Meta:
         model = Event
         fields = ["kind"]
 
 
-class EventViewSet(viewsets.ReadOnlyModelViewSet[Event]):
+class EventViewSet(viewsets.ReadOnlyModelViewSet):
     """Events of the signed-in person, oldest first. They are kept for some days."""
 
     queryset = Event.objects.all()

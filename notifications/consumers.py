@@ -74,7 +74,7 @@ class _Bad(ValueError):
         self.code = code
 
 
-class EventConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
+class EventConsumer(AsyncJsonWebsocketConsumer):
     """One open socket. Its handlers run one after another, never two at a time.
 
     ``scope_of`` tells which accounts a user may see; the project that stands around the apps supplies it.
@@ -180,7 +180,7 @@ class EventConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
             await self.send_json({"type": "pong", "last_id": self._last_id, "at": clock.now().isoformat()})
 
     async def _join(self) -> bool:
-        assert self._proof is not None  # noqa: S101 (for the type checker: callers have one)
+        assert self._proof is not None
         try:
             await self.channel_layer.group_add(group_of(self._proof.user_id), self.channel_name)
         except LAYER_ERRORS as error:

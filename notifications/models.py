@@ -10,7 +10,7 @@ from tradebot.core.scoping import OwnedModel
 
 
 class Event(OwnedModel):
-    """An event for one person. The id orders a person's events, so a browser asks for what came after the last one it saw."""
+    """An event for one person. Its id orders them, so a browser asks for what came after the last one it saw."""
 
     class Kind(models.TextChoices):
         ORDER_FILL = "order_fill", "Order fill"

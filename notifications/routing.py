@@ -14,7 +14,7 @@ from tradebot.core.scoping import Scope
 __all__ = ["socket_routes"]
 
 
-class NoSuchSocket(AsyncWebsocketConsumer):  # type: ignore[misc]
+class NoSuchSocket(AsyncWebsocketConsumer):
     """Refuses a socket at any other address, where the router alone would log an error for each knock."""
 
     async def connect(self) -> None:

@@ -17,7 +17,7 @@ class EventSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class SocketTicketSerializer(serializers.Serializer[dict[str, object]]):
+class SocketTicketSerializer(serializers.Serializer):
     ticket = serializers.CharField(
         help_text="Send it as the first message: {type: ticket, ticket: …}. Opens one socket."
     )

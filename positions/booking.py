@@ -71,7 +71,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 
-# Locks and small writes -----------------------------------------------------------------------------------------------
+# Locks and small writes ---------------------------------------------------------------------------------------------
 
 
 def lock_account(account_id: int) -> Account:
@@ -98,7 +98,7 @@ def write(row: Any, **values: Any) -> None:
         setattr(row, name, value)
 
 
-# Totals ---------------------------------------------------------------------------------------------------------------
+# Totals -------------------------------------------------------------------------------------------------------------
 
 
 def totals_of(position: Position) -> Totals:
@@ -181,7 +181,7 @@ def mark_of(position: Position) -> Decimal | None:
     return None if quote is None else quote.mark
 
 
-# Reports --------------------------------------------------------------------------------------------------------------
+# Reports ------------------------------------------------------------------------------------------------------------
 
 
 def apply_report(order: Order, report: OrderReport) -> list[Fill]:
@@ -303,7 +303,7 @@ def _hold_left(order: Order, fills: Sequence[Fill], status: str) -> Decimal:
     return max(order.hold_amount - taken, ZERO)
 
 
-# Positions ------------------------------------------------------------------------------------------------------------
+# Positions ----------------------------------------------------------------------------------------------------------
 
 
 def _settle(position: Position, order: Order, now: datetime) -> Totals:
@@ -378,7 +378,7 @@ def close_as_dust(position: Position, price: Decimal | None = None) -> Position:
     return position
 
 
-# Events ---------------------------------------------------------------------------------------------------------------
+# Events -------------------------------------------------------------------------------------------------------------
 
 
 def announce(account_id: int, tell: Callable[[], None]) -> None:

@@ -67,10 +67,11 @@ NOT_AT_THE_VENUE: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
 class Intent:
     """An order somebody decided on.
 
-    ``sequence`` is 1 + the number of orders with this purpose that the caller has seen in the deal. ``side`` follows from
-    the deal's direction and the purpose; given, it must agree. Sizes: ``base_size`` in base, or ``quote_size`` in quote
-    for market buys; an exit with neither is for all that remains. ``reference_price`` is the price the decision was made
-    at (minimums and holds of market orders; default: the current ask or bid). ``levels`` are the ladder levels it buys.
+    ``sequence`` is 1 + the number of orders with this purpose that the caller has seen in the deal. ``side`` follows
+    from the deal's direction and the purpose; given, it must agree. Sizes: ``base_size`` in base, or ``quote_size`` in
+    quote for market buys; an exit with neither is for all that remains. ``reference_price`` is the price the decision
+    was made at (for minimums and holds of market orders; default: the current ask or bid). ``levels`` are the ladder
+    levels it buys.
     """
 
     purpose: Purpose
@@ -200,7 +201,7 @@ def intend(position: Position, intent: Intent) -> Order:
     )
 
 
-# Checks ---------------------------------------------------------------------------------------------------------------
+# Checks -------------------------------------------------------------------------------------------------------------
 
 
 def _check_form(intent: Intent, now: datetime) -> None:
@@ -329,7 +330,7 @@ def _duplicates_refused() -> Iterator[None]:
         raise OrderRefused("duplicate_intent", "This decision has been acted on.") from error
 
 
-# Sizes ----------------------------------------------------------------------------------------------------------------
+# Sizes --------------------------------------------------------------------------------------------------------------
 
 
 def _size_entry(account: Account, product: Product, direction: Direction, intent: Intent) -> _Sized:

@@ -52,7 +52,9 @@ class UserCounter(OwnedModel):
 class Position(OwnedModel):
     """A deal from its first intent to its last fill. The totals are derived from its fills by ``positions.ledger``."""
 
-    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False, help_text="Never reused; order client ids derive from it.")
+    uid = models.UUIDField(
+        default=uuid.uuid4, unique=True, editable=False, help_text="Never reused; order client ids derive from it."
+    )
     account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="positions")
     bot = models.ForeignKey("bots.Bot", models.SET_NULL, null=True, blank=True, related_name="positions")
     bot_name = models.CharField(max_length=80, blank=True, help_text="Outlives the bot.")
@@ -104,18 +106,30 @@ class Position(OwnedModel):
             models.Index(fields=["account", "-closed_at"], name="position_account_closed"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["bot", "product", "direction", "slot"], condition=Q(status__in=_ACTIVE), name="one_active_deal_per_slot"),
+            models.UniqueConstraint(
+                fields=["bot", "product", "direction", "slot"],
+                condition=Q(status__in=_ACTIVE),
+                name="one_active_deal_per_slot",
+            ),
             models.CheckConstraint(
-                condition=Q(base_bought__gte=ZERO) & Q(base_sold__gte=ZERO) & Q(quote_spent__gte=ZERO) & Q(quote_received__gte=ZERO),
+                condition=Q(base_bought__gte=ZERO)
+                & Q(base_sold__gte=ZERO)
+                & Q(quote_spent__gte=ZERO)
+                & Q(quote_received__gte=ZERO),
                 name="position_totals_not_below_zero",
             ),
-            models.CheckConstraint(condition=Q(status="pending") | Q(status="failed") | Q(opened_at__isnull=False) | Q(status="cancelled"), name="open_position_has_opened_at"),
+            models.CheckConstraint(
+                condition=Q(status="pending") | Q(status="failed") | Q(opened_at__isnull=False) | Q(status="cancelled"),
+                name="open_position_has_opened_at",
+            ),
             models.CheckConstraint(
                 condition=(Q(status__in=["closed", "cancelled", "failed"]) & Q(closed_at__isnull=False))
                 | (~Q(status__in=["closed", "cancelled", "failed"]) & Q(closed_at__isnull=True)),
                 name="ended_position_has_closed_at",
             ),
-            models.CheckConstraint(condition=~Q(status="failed") | Q(deal_number__isnull=True), name="failed_position_has_no_deal_number"),
+            models.CheckConstraint(
+                condition=~Q(status="failed") | Q(deal_number__isnull=True), name="failed_position_has_no_deal_number"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -148,7 +162,9 @@ class Order(OwnedModel):
     error_text = models.CharField(max_length=300, blank=True)
     actor = models.CharField(max_length=254, default="bot", help_text="bot, system, or the person's e-mail.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
-    not_found_at = models.DateTimeField(null=True, blank=True, help_text="When the venue first said that it does not know it.")
+    not_found_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the venue first said that it does not know it."
+    )
     created_at = models.DateTimeField(default=clock.now)
     submitted_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -162,11 +178,19 @@ class Order(OwnedModel):
         ]
         constraints = [
             models.UniqueConstraint(fields=["position", "purpose", "sequence"], name="order_intent_once"),
-            models.UniqueConstraint(fields=["position"], condition=Q(status__in=_WORKING) & Q(purpose__in=_EXITS), name="one_working_exit_per_deal"),
-            models.UniqueConstraint(fields=["position", "purpose"], condition=Q(status__in=_WORKING), name="one_working_order_per_purpose"),
+            models.UniqueConstraint(
+                fields=["position"],
+                condition=Q(status__in=_WORKING) & Q(purpose__in=_EXITS),
+                name="one_working_exit_per_deal",
+            ),
+            models.UniqueConstraint(
+                fields=["position", "purpose"], condition=Q(status__in=_WORKING), name="one_working_order_per_purpose"
+            ),
             models.CheckConstraint(condition=Q(base_size__gt=ZERO) | Q(quote_size__gt=ZERO), name="order_has_a_size"),
             models.CheckConstraint(condition=Q(hold_amount__gte=ZERO), name="order_hold_not_below_zero"),
-            models.CheckConstraint(condition=Q(order_type="market") | Q(limit_price__gt=ZERO), name="limit_order_has_a_price"),
+            models.CheckConstraint(
+                condition=Q(order_type="market") | Q(limit_price__gt=ZERO), name="limit_order_has_a_price"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -48,7 +48,7 @@ from positions.states import (
 from tradebot.core import clock, health
 from tradebot.core.decimals import plain
 from tradebot.core.errors import TradebotError
-from tradebot.core.scoping import acting_for_account, all_accounts
+from tradebot.core.scoping import acting_for_account, acting_for_accounts, all_accounts
 
 __all__ = [
     "FRESH",
@@ -94,7 +94,7 @@ class Reconciled:
         self.failed |= other.failed
 
 
-# One account ----------------------------------------------------------------------------------------------------------
+# One account --------------------------------------------------------------------------------------------------------
 
 
 def reconcile_account(account_id: int) -> Reconciled:
@@ -211,7 +211,7 @@ def _cancel_entries_of_empty_deals(account_id: int) -> None:
             cancel(order, "system")
 
 
-# Executions of nobody -------------------------------------------------------------------------------------------------
+# Executions of nobody -----------------------------------------------------------------------------------------------
 
 
 def report_unmatched_fills(account_id: int) -> list[UnmatchedFill]:
@@ -278,7 +278,7 @@ def _report_stranger(account: Account, symbol: str, side: Side, trade: Trade) ->
     return row
 
 
-# Every account --------------------------------------------------------------------------------------------------------
+# Every account ------------------------------------------------------------------------------------------------------
 
 
 def reconcile_all() -> Reconciled:
@@ -290,7 +290,7 @@ def reconcile_all() -> Reconciled:
     for account_id in ids:
         try:
             result.add(reconcile_account(account_id))
-        except Exception as error:  # the loop's edge
+        except Exception as error:  # noqa: BLE001 (the loop's edge)
             _failed(result, account_id, error, "reconcile.account_failed")
     return result
 
@@ -310,7 +310,7 @@ def monitor_resting() -> Reconciled:
     for account_id, *_ in sorted(found):
         try:
             result.add(_poll(account_id))
-        except Exception as error:  # the loop's edge
+        except Exception as error:  # noqa: BLE001 (the loop's edge)
             _failed(result, account_id, error, "resting.account_failed")
     return result
 
@@ -319,9 +319,9 @@ def _match(exchange: str, account_ids: list[int], result: Reconciled) -> None:
     from accounts.exchanges.paper import match_resting
 
     try:
-        with all_accounts("one market's resting paper orders are matched together"):
+        with acting_for_accounts(account_ids):
             match_resting(exchange, clock.now(), account_ids)
-    except Exception as error:  # the loop's edge: another market may still be matched
+    except Exception as error:  # noqa: BLE001 (the loop's edge: another market may still be matched)
         for account_id in account_ids:
             _failed(result, account_id, error, "resting.match_failed")
 
@@ -344,7 +344,7 @@ def report_all_unmatched_fills() -> Reconciled:
         try:
             report_unmatched_fills(account_id)
             result.accounts += 1
-        except Exception as error:  # the loop's edge
+        except Exception as error:  # noqa: BLE001 (the loop's edge)
             _failed(result, account_id, error, "unmatched.account_failed")
     return result
 

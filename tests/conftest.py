@@ -17,9 +17,8 @@ def no_scope_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def empty_cache() -> Iterator[None]:
+def empty_cache() -> None:
     """Caches are global by design, so they are emptied between tests."""
     from django.core.cache import cache
 
     cache.clear()
-    yield

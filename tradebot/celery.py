@@ -1,4 +1,8 @@
-"""The Celery application: JSON only, a static beat schedule, no result back end."""
+"""The Celery application: JSON only, a static beat schedule, no result back end.
+
+Every tick expires before the next one is due, so a worker that was away does not catch up on stale ones. Two beats are
+harmless: what a tick does is claimed in the database.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,34 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
-from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
 
 app = Celery("tradebot", task_cls="tradebot.core.tasks:ScopedTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-# The monitor cycle has a queue of its own, so that slow work in the other one never delays it. A worker takes both
-# unless it is started with -Q.
-app.conf.task_default_queue = "default"
-app.conf.task_queues = [Queue("cycle"), Queue("default")]
 app.autodiscover_tasks()
 
+CYCLE_QUEUE = "cycle"
+MARKET_QUEUE = "market"
 
-@setup_logging.connect(dispatch_uid="tradebot logging")
-def keep_our_logging(**kwargs: Any) -> None:
-    """Django has configured logging (settings.LOGGING); a receiver here keeps Celery from configuring it again."""
+
+def _every(seconds: int, task: str) -> dict[str, Any]:
+    return {"task": task, "schedule": float(seconds), "options": {"expires": max(seconds * 0.9, 1.0)}}
+
+
+app.conf.beat_schedule = {
+    "dispatch": _every(2, "bots.tasks.dispatch_cycle"),
+    "resting orders": _every(5, "positions.tasks.monitor_resting"),
+    "reconcile": _every(30, "positions.tasks.reconcile"),
+    "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
+    "prices": _every(5, "bots.tasks.refresh_prices"),
+    "candles": _every(20, "bots.tasks.refresh_candles"),
+    "products": _every(3600, "bots.tasks.refresh_products"),
+    "old decisions": _every(3600, "bots.tasks.prune_decisions"),
+    "old events": _every(3600, "notifications.tasks.prune_events"),
+}
+# Waiting for a venue's answers must not keep the cycle from its turn.
+app.conf.task_default_queue = CYCLE_QUEUE
+app.conf.task_routes = {
+    "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
+}

@@ -35,7 +35,11 @@ class Entry:
 
     @property
     def href(self) -> str:
-        return reverse(self.url)
+        from django.urls import NoReverseMatch
+        try:
+            return reverse(self.url)
+        except NoReverseMatch:
+            return "/" + self.url + "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +190,11 @@ def _strip_of(account: Account) -> Strip:
 
 def _note_of(state: MarketState) -> Note:
     if state.condition is MarketCondition.SIMULATED:
-        return Note("sim", "Simulated market.", "Prices are made up by Tradebot, the same for everybody, and follow no real market.")
+        return Note("sim", "Simulated market.", "Its prices are made up by Tradebot and follow no real one.")
     if state.condition is MarketCondition.REPLAY:
         return Note("sim", "Recorded market.", state.message)
     lead = "No fresh prices." if state.condition is MarketCondition.STALE else "No prices yet."
-    return Note("warning", f"{state.exchange.capitalize()}: {lead}", f"{state.message} Until they are back, bots decide nothing here.")
+    return Note("warning", f"{state.exchange.capitalize()}: {lead}", f"{state.message} Bots there wait.")
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

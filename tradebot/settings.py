@@ -32,9 +32,13 @@ ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS", default=[])
 _SECRETLESS = {"serve", "collectstatic", "makemigrations", "help", "check", "spectacular", "assets"}
 _needs_secrets = not (DEBUG or TESTING or (len(sys.argv) > 1 and sys.argv[1] in _SECRETLESS))
 if _needs_secrets and SECRET_KEY == DEFAULT_SECRET_KEY:
-    raise ImproperlyConfigured("Set SECRET_KEY: outside debug mode there is no default. `manage.py serve` makes one for you.")
+    raise ImproperlyConfigured(
+        "Set SECRET_KEY: outside debug mode there is no default. `manage.py serve` makes one for you."
+    )
 if _needs_secrets and not ENCRYPTION_KEYS:
-    raise ImproperlyConfigured("Set ENCRYPTION_KEYS (base64, 32 bytes each, newest first). `manage.py serve` makes one for you.")
+    raise ImproperlyConfigured(
+        "Set ENCRYPTION_KEYS (base64, 32 bytes each, newest first). `manage.py serve` makes one for you."
+    )
 if not ENCRYPTION_KEYS and (DEBUG or TESTING):
     ENCRYPTION_KEYS = ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
 
@@ -110,15 +114,18 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-# Database ------------------------------------------------------------------------------------------------------------
+# Database -----------------------------------------------------------------------------------------------------------
 _default_database = f"sqlite:///{DATA_DIR / 'tradebot.sqlite3'}"
-_database = env.db_url("TEST_DATABASE_URL" if TESTING and env.str("TEST_DATABASE_URL", default="") else "DATABASE_URL", default=_default_database)
+_database = env.db_url(
+    "TEST_DATABASE_URL" if TESTING and env.str("TEST_DATABASE_URL", default="") else "DATABASE_URL",
+    default=_default_database,
+)
 if "sqlite3" in _database["ENGINE"]:
     # Measured with four writers: default options fail two transactions of five as "database is locked", these none.
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=30000; PRAGMA cache_size=-16000;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;",
     }
     # A file, not memory: tests with threads and processes meet the same locks as in production.
     _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
@@ -129,7 +136,7 @@ else:
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Broker, cache, sockets ------------------------------------------------------------------------------------------------
+# Broker, cache, sockets ---------------------------------------------------------------------------------------------
 REDIS_URL = env.str("REDIS_URL", default="")
 _embedded_redis = f"unix://{DATA_DIR / 'valkey.sock'}"
 REDIS = REDIS_URL or _embedded_redis
@@ -137,7 +144,13 @@ if TESTING and not env.str("REDIS_URL", default=""):
     CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 else:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS, "KEY_PREFIX": "tradebot"}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS,
+            "KEY_PREFIX": "tradebot",
+        }
+    }
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
@@ -157,7 +170,7 @@ CELERY_TASK_ALWAYS_EAGER = TESTING
 CELERY_TASK_EAGER_PROPAGATES = TESTING
 CELERY_TIMEZONE = "UTC"
 
-# People --------------------------------------------------------------------------------------------------------------
+# People -------------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = (
@@ -166,7 +179,10 @@ PASSWORD_HASHERS = (
     else ["django.contrib.auth.hashers.ScryptPasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 )
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator", "OPTIONS": {"user_attributes": ("email",)}},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email",)},
+    },
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
@@ -189,7 +205,7 @@ EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="tradebot@localhost")
 
-# Pages -----------------------------------------------------------------------------------------------------------------
+# Pages --------------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -208,7 +224,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG or TESTING
 WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
-# Security --------------------------------------------------------------------------------------------------------------
+# Security -----------------------------------------------------------------------------------------------------------
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -233,17 +249,38 @@ if BEHIND_TLS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds())
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W004", "security.W012", "security.W016", "security.W021", "security.W005"]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",
+    "security.W004",
+    "security.W012",
+    "security.W016",
+    "security.W021",
+    "security.W005",
+]
 
-# API -------------------------------------------------------------------------------------------------------------------
+# API ----------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.ScopedSessionAuthentication", "accounts.authentication.ScopedTokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.ScopedSessionAuthentication",
+        "accounts.authentication.ScopedTokenAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend", "rest_framework.filters.OrderingFilter"],
+    "DEFAULT_PARSER_CLASSES": [
+        "tradebot.core.api.JSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
     "DEFAULT_PAGINATION_CLASS": "tradebot.core.api.Pagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "tradebot.core.api.exception_handler",
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle", "rest_framework.throttling.AnonRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
     "DEFAULT_THROTTLE_RATES": {"user": env.str("API_RATE", default="600/min"), "anon": "30/min"},
     "COERCE_DECIMAL_TO_STRING": True,
 }
@@ -257,14 +294,14 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
-# Markets ---------------------------------------------------------------------------------------------------------------
+# Markets ------------------------------------------------------------------------------------------------------------
 MARKET = env.str("MARKET", default="auto")  # auto, coinbase or simulated: which market new paper accounts get
 COINBASE_URL = env.str("COINBASE_URL", default="https://api.coinbase.com")
 SIMULATED_SEED = env.int("SIMULATED_SEED", default=7)
 PRICE_MAX_AGE_SECONDS = env.int("PRICE_MAX_AGE_SECONDS", default=60)
 PAPER_START: dict[str, Decimal] = {"BTC": Decimal(1), "ETH": Decimal(10), "USD": Decimal(100_000)}
 
-# Runtime ---------------------------------------------------------------------------------------------------------------
+# Runtime ------------------------------------------------------------------------------------------------------------
 PORT = env.int("PORT", default=8000)
 BIND = env.str("BIND", default="127.0.0.1")
 DEMO = env.bool("DEMO", default=True)  # `serve` makes a demo user on an empty database

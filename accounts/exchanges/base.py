@@ -21,8 +21,12 @@ __all__ = ["Balance", "NewOrder", "OrderReport", "Trade", "Venue"]
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
-    """An order to place. Market buys carry ``quote_size`` (spent including fees never exceeds it plus the fee rate's share);
-    everything else carries ``base_size``. ``expires_at`` is for limit orders; None is good till cancelled."""
+    """An order to place.
+
+    Market buys carry ``quote_size``, the value before fees (spent including fees never exceeds it plus the fee rate's
+    share), or a ``base_size`` when so much has to be bought back; everything else carries ``base_size``. ``expires_at``
+    is for limit orders; None is good till cancelled.
+    """
 
     client_order_id: UUID
     symbol: str
@@ -88,7 +92,10 @@ class Venue(Protocol):
         """Place an order; a known client id returns the existing one. Raises VenueRejected, VenueUnknown."""
 
     def cancel(self, client_order_id: UUID) -> OrderReport:
-        """Ask for a cancel and return the order as it is then, fills that raced included. Raises VenueUnknown, VenueRejected."""
+        """Ask for a cancel and return the order as it is then, fills that raced included.
+
+        Raises VenueUnknown, VenueRejected.
+        """
 
     def find(self, client_order_id: UUID) -> OrderReport | None:
         """Return the order with that client id, None when the venue does not know it (yet). Raises VenueUnavailable."""

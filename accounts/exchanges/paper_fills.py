@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 
 from accounts.exchanges.base import OrderReport, Trade
 from accounts.exchanges.paper_ledger import Ledger
 from accounts.models import PaperEntry, PaperOrder, PaperTerms, PaperTrade
-from marketdata.models import Product
 from marketdata.sources.base import BookLevel
 from tradebot.core.decimals import HUNDRED, ONE, QUANTUM, ZERO, ceil_to, floor_to
 from tradebot.core.words import OrderStatus, OrderType, Side
 
-__all__ = ["Costs", "close", "execute", "hold_for", "reachable", "remaining", "report_of", "slipped", "walked"]
+__all__ = [
+    "Costs",
+    "close",
+    "execute",
+    "hold_for",
+    "reachable",
+    "remaining",
+    "report_of",
+    "rest",
+    "slipped",
+    "trade_of",
+    "walked",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class Costs:
         )
 
 
-# Prices --------------------------------------------------------------------------------------------------------------
+# Prices -------------------------------------------------------------------------------------------------------------
 
 
 def reachable(side: str, levels: Sequence[BookLevel], limit: Decimal) -> list[BookLevel]:
@@ -80,7 +90,7 @@ def slipped(side: str, price: Decimal, slippage: Decimal, increment: Decimal, li
     return worse if limit is None else max(worse, limit)
 
 
-# Orders --------------------------------------------------------------------------------------------------------------
+# Orders -------------------------------------------------------------------------------------------------------------
 
 
 def remaining(order: PaperOrder) -> Decimal:
@@ -141,7 +151,7 @@ def execute(
     order.filled_quote += quote
     order.fee_total += fee
     trade = PaperTrade(
-        account=order.account,
+        account_id=order.account_id,
         order=order,
         price=price,
         base=base,
@@ -151,9 +161,11 @@ def execute(
         is_maker=is_maker,
         at=ledger.now,
     )
+    paid = base if not buys else quote if fee_in_base else quote + fee
     if rests:
-        paid = base if not buys else quote if fee_in_base else quote + fee
         _claim(ledger, order, min(hold_for(order, costs), order.hold - paid))
+    else:
+        ledger.require(order.account_id, _paying_currency(order), paid)
     _settle(ledger, order, trade)
     done = order.base_size is None or remaining(order) <= ZERO
     order.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED

@@ -64,6 +64,17 @@ class Ledger:
         """Return what of the total is not claimed by resting orders."""
         return self.balance(account_id, currency).free
 
+    def require(self, account_id: int, currency: str, amount: Decimal) -> None:
+        """Raise Overdrawn unless ``amount`` is free."""
+        row = self.balance(account_id, currency)
+        if amount > row.free:
+            raise Overdrawn(
+                message=f"{plain(amount)} {currency} is needed and {plain(row.free)} {currency} is free.",
+                currency=currency,
+                asked=amount,
+                free=row.free,
+            )
+
     def change(
         self,
         account_id: int,
@@ -77,9 +88,9 @@ class Ledger:
         """Change the total by ``amount`` (signed) and note why. Nothing happens for zero. Raises Overdrawn."""
         if not amount:
             return
+        if amount < ZERO:
+            self.require(account_id, currency, -amount)
         row = self.balance(account_id, currency)
-        if amount < ZERO and row.free + amount < ZERO:
-            raise _overdrawn(row, -amount)
         row.total += amount
         self._changed.add((account_id, currency))
         self._entries.append(
@@ -99,9 +110,8 @@ class Ledger:
         """Claim ``amount`` of what is free for a resting order; a negative amount gives it back. Raises Overdrawn."""
         if not amount:
             return
+        self.require(account_id, currency, amount)
         row = self.balance(account_id, currency)
-        if amount > row.free:
-            raise _overdrawn(row, amount)
         if row.held + amount < ZERO:
             raise Overdrawn("hold_mismatch", f"More {currency} would be given back than is claimed.", currency=currency)
         row.held += amount
@@ -115,12 +125,3 @@ class Ledger:
         PaperEntry.objects.bulk_create(self._entries)
         self._changed.clear()
         self._entries = []
-
-
-def _overdrawn(row: PaperBalance, asked: Decimal) -> Overdrawn:
-    return Overdrawn(
-        message=f"{plain(asked)} {row.currency} is needed and {plain(row.free)} {row.currency} is free.",
-        currency=row.currency,
-        asked=asked,
-        free=row.free,
-    )

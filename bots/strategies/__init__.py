@@ -8,12 +8,12 @@ from bots.strategies import indicator_dca
 from bots.strategies.base import Strategy
 from tradebot.core.errors import InvalidInput
 
-__all__ = ["STRATEGIES", "get"]
+__all__ = ["STRATEGIES", "get_strategy"]
 
 STRATEGIES: Final[dict[str, Strategy]] = {strategy.name: strategy for strategy in (indicator_dca.STRATEGY,)}
 
 
-def get(name: str) -> Strategy:
+def get_strategy(name: str) -> Strategy:
     """Return the strategy called ``name``. Raises InvalidInput (``unknown_strategy``)."""
     try:
         return STRATEGIES[name]

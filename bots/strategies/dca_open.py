@@ -61,7 +61,7 @@ def _open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> Decision
     if ctx.open_deals >= deals:
         return refuse(
             ReasonCode.DEAL_LIMIT,
-            f"{ctx.open_deals} deals are open and the budget of {amount_text(ctx.bot_budget)} {terms.quote} fully funds "
+            f"{ctx.open_deals} deals are open; the budget of {amount_text(ctx.bot_budget)} {terms.quote} fully funds "
             f"{deals} of {settings.max_active_deals}",
             open_deals=ctx.open_deals,
             fundable_deals=deals,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from django.db import connection
 
@@ -20,7 +19,9 @@ def credentials(db):
         rows = []
         for name in "ab":
             account = Account.objects.create(owner=owner, name=name, exchange="coinbase", kind="exchange")
-            rows.append(ExchangeCredential.objects.create(account=account, api_key=Secret("k"), api_secret=Secret(PLAIN + name)))
+            rows.append(
+                ExchangeCredential.objects.create(account=account, api_key=Secret("k"), api_secret=Secret(PLAIN + name))
+            )
         yield rows
 
 

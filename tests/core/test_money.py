@@ -22,7 +22,9 @@ BIG = Decimal("12345678901234567890.123456789012345678")
 @pytest.fixture
 def amounts(db):
     with all_accounts("test data"):
-        account = Account.objects.create(owner=User.objects.create_user("a@example.test"), name="a", exchange="simulated")
+        account = Account.objects.create(
+            owner=User.objects.create_user("a@example.test"), name="a", exchange="simulated"
+        )
         for number, text in enumerate([BIG, Decimal("0.1"), Decimal("0.2"), Decimal(9), Decimal(10)]):
             PaperBalance.objects.create(account=account, currency=f"C{number}", total=text)
         yield PaperBalance.objects.all()

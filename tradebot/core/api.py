@@ -1,13 +1,21 @@
-"""What every API view shares: paging, amounts as strings, errors as {code, detail, field}."""
+"""What every API view shares: exact numbers, strict bodies, who may change what, paging, errors as {code, detail, field}.
+
+What a person may not see is 404, as if it did not exist (F52). What they see but may not change (an observer on a shared
+account) is 403.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
+import codecs
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.http import Http404
-from rest_framework import exceptions, pagination, serializers, status, views
+from rest_framework import exceptions, pagination, parsers, permissions, serializers, status, views, viewsets
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tradebot.core import errors
@@ -15,11 +23,40 @@ from tradebot.core.decimals import plain
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import ForeignRow
 
-__all__ = ["AmountSerializerField", "ModelSerializer", "Pagination", "exception_handler"]
+__all__ = [
+    "AmountSerializerField",
+    "JSONParser",
+    "MayChange",
+    "ModelSerializer",
+    "NoFields",
+    "OwnedViewSet",
+    "Pagination",
+    "Serializer",
+    "exception_handler",
+    "validated",
+]
+
+
+def _exact(literal: str) -> Decimal | str:
+    try:
+        return Decimal(literal)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return literal
+
+
+class JSONParser(parsers.JSONParser):
+    """JSON whose numbers stay exact. ``NaN`` and ``Infinity`` arrive as words, for their field to refuse by name (F23)."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        encoding = parsers.get_encoding(parser_context or {})
+        try:
+            return json.load(codecs.getreader(encoding)(stream), parse_float=_exact, parse_constant=str)
+        except (ValueError, RecursionError) as error:
+            raise exceptions.ParseError(f"The body is not JSON: {error}") from error
 
 
 class AmountSerializerField(serializers.DecimalField):
-    """An amount as a plain string, exact; refuses NaN, infinities and numbers beyond 20 digits before the point (F23)."""
+    """An amount as a plain string, exact; refuses NaN, infinities and more than 20 digits before the point (F23)."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("max_digits", 38)
@@ -30,10 +67,33 @@ class AmountSerializerField(serializers.DecimalField):
         return plain(Decimal(value)) if value is not None else None
 
 
-class ModelSerializer(serializers.ModelSerializer):  # type: ignore[type-arg]
-    """A model serializer that writes amounts as plain strings."""
+class _Strict:
+    """Refuses a body with a field that it does not know, by name: a misspelt field is never silently ignored."""
 
-    serializer_field_mapping = {**serializers.ModelSerializer.serializer_field_mapping, AmountField: AmountSerializerField}
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            known = {name for name, field in self.fields.items() if not field.read_only}  # type: ignore[attr-defined]
+            if unknown := sorted(set(map(str, data)) - known - {"csrfmiddlewaretoken"}):
+                words = "It cannot be set." if unknown[0] in self.fields else "There is no such field."  # type: ignore[attr-defined]
+                raise exceptions.ValidationError({unknown[0]: exceptions.ErrorDetail(words, code="unknown_field")})
+        return super().to_internal_value(data)  # type: ignore[misc]
+
+
+class Serializer(_Strict, serializers.Serializer):  # type: ignore[type-arg]
+    """A serializer that refuses unknown fields."""
+
+
+class NoFields(Serializer):
+    """The body of an action that takes none."""
+
+
+class ModelSerializer(_Strict, serializers.ModelSerializer):  # type: ignore[type-arg]
+    """A model serializer that writes amounts as plain strings and refuses unknown fields."""
+
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        AmountField: AmountSerializerField,
+    }
 
 
 class Pagination(pagination.PageNumberPagination):
@@ -42,6 +102,31 @@ class Pagination(pagination.PageNumberPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+
+class MayChange(permissions.BasePermission):
+    """Lets through reads of what was found, and changes of what the scope may change."""
+
+    message = "You may look at this, but not change it."
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        if request.method in permissions.SAFE_METHODS:
+            return True
+        return bool(type(obj).objects.editable().filter(pk=obj.pk).exists())
+
+
+class OwnedViewSet(viewsets.GenericViewSet):  # type: ignore[type-arg]
+    """Views of owned rows. The rows of ``queryset`` are the scope's by construction, so there is no filter to forget."""
+
+    permission_classes = [permissions.IsAuthenticated, MayChange]
+    lookup_value_regex = "[0-9]+"
+
+
+def validated(serializer: type[serializers.Serializer[Any]], request: Request, **kwargs: Any) -> dict[str, Any]:
+    """Return the request's body as ``serializer`` reads it. Raises ValidationError naming the field at fault."""
+    checked = serializer(data=request.data, **kwargs)
+    checked.is_valid(raise_exception=True)
+    return dict(checked.validated_data)
 
 
 _STATUS: list[tuple[type[Exception], int]] = [
@@ -65,6 +150,12 @@ def _first(detail: Any, field: str = "") -> tuple[str, str, str]:
     return getattr(detail, "code", "invalid") or "invalid", str(detail), field
 
 
+def _json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain(value)
+    return value if isinstance(value, list | dict | int) else str(value)
+
+
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Turn expected failures into ``{code, detail, field}``; what is not yours is 404, never 403."""
     if isinstance(exc, ForeignRow):
@@ -73,7 +164,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         exc = exceptions.ValidationError(detail=exc.message_dict if hasattr(exc, "error_dict") else exc.messages)
     if isinstance(exc, errors.TradebotError):
         code = next((number for kind, number in _STATUS if isinstance(exc, kind)), status.HTTP_400_BAD_REQUEST)
-        numbers = {name: plain(value) if isinstance(value, Decimal) else str(value) for name, value in exc.detail.items()}
+        numbers = {
+            name: plain(value) if isinstance(value, Decimal) else str(value) for name, value in exc.detail.items()
+        }
         body = {"code": exc.code, "detail": exc.message, "field": exc.field}
         return Response({**body, "numbers": numbers} if numbers else body, status=code)
     response = views.exception_handler(exc, context)

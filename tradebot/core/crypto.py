@@ -1,7 +1,8 @@
 """Secrets at rest: AES-256-GCM under a list of keys, each ciphertext bound to its row and column.
 
-``ENCRYPTION_KEYS`` holds base64 keys of 32 bytes, newest first: the first one encrypts, all of them decrypt, so a key is
-rotated by putting a new one in front and saving every row again (``manage.py rotate_keys``). The keys are never SECRET_KEY.
+``ENCRYPTION_KEYS`` holds base64 keys of 32 bytes, newest first: the first one encrypts, all of them decrypt, so a key
+is rotated by putting a new one in front and saving every row again (``manage.py rotate_keys``). They are never
+SECRET_KEY.
 The bound data (table, column, owner of the row) is authenticated: a ciphertext copied to another row does not open.
 """
 

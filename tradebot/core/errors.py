@@ -9,7 +9,7 @@ from typing import Any
 
 
 class TradebotError(Exception):
-    """An expected failure: ``code``, a sentence for people, the ``field`` at fault if any, and the numbers behind it."""
+    """An expected failure: ``code``, a sentence for people, the ``field`` at fault if any, the numbers behind it."""
 
     default_code = "error"
 

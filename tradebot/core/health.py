@@ -30,10 +30,19 @@ def loop(name: str, expected_seconds: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _record(name, expected_seconds, started, last_error=f"{type(error).__name__}: {error}"[:2000], last_error_at=clock.now(), failures=F("failures") + 1)
+        _record(
+            name,
+            expected_seconds,
+            started,
+            last_error=f"{type(error).__name__}: {error}"[:2000],
+            last_error_at=clock.now(),
+            failures=F("failures") + 1,
+        )
         log.exception("loop failed", loop=name)
         raise
-    _record(name, expected_seconds, started, last_success_at=clock.now(), last_duration_seconds=time.monotonic() - clocked)
+    _record(
+        name, expected_seconds, started, last_success_at=clock.now(), last_duration_seconds=time.monotonic() - clocked
+    )
 
 
 def _record(name: str, expected_seconds: int, started: object, **values: object) -> None:

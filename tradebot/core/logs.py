@@ -1,4 +1,4 @@
-"""Logging for people (console) or machines (JSON), through structlog. Secrets never reach it: they are ``Secret`` objects."""
+"""Logging for people (console) or machines (JSON) by structlog. Secrets are ``Secret`` objects, which say nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
     if log_format not in {"console", "json"}:
         raise ValueError(f"LOG_FORMAT is console or json, not {log_format!r}")
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.format_exc_info, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+        processors=[
+            *_SHARED,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ]
         if log_format == "json"
         else [*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -17,18 +17,27 @@ class GlobalSettings(models.Model):
     """Operational settings of the whole installation: one row, edited in the admin."""
 
     trading_paused = models.BooleanField(
-        default=False, help_text="While on, no bot opens a deal anywhere. Open deals are still managed and can be closed."
+        default=False,
+        help_text="While on, no bot opens a deal anywhere. Open deals are still managed and can be closed.",
     )
     signup_open = models.BooleanField(default=True, help_text="Whether strangers may create a user for themselves.")
     cycle_seconds = models.PositiveIntegerField(
-        default=10, validators=[MinValueValidator(2), MaxValueValidator(3600)], help_text="Seconds between two looks at the same bot."
+        default=10,
+        validators=[MinValueValidator(2), MaxValueValidator(3600)],
+        help_text="Seconds between two looks at the same bot.",
     )
-    max_bots_per_user = models.PositiveIntegerField(default=200, validators=[MinValueValidator(1), MaxValueValidator(100_000)])
+    max_bots_per_user = models.PositiveIntegerField(
+        default=200, validators=[MinValueValidator(1), MaxValueValidator(100_000)]
+    )
     decision_retention_days = models.PositiveIntegerField(
-        default=30, validators=[MinValueValidator(1), MaxValueValidator(3650)], help_text="Days that decisions are kept for the bot pages."
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="Days that decisions are kept for the bot pages.",
     )
     event_retention_days = models.PositiveIntegerField(
-        default=7, validators=[MinValueValidator(1), MaxValueValidator(365)], help_text="Days that a browser may be away and still catch up."
+        default=7,
+        validators=[MinValueValidator(1), MaxValueValidator(365)],
+        help_text="Days that a browser may be away and still catch up.",
     )
 
     class Meta:
@@ -56,7 +65,11 @@ class AuditEntry(OwnedModel):
     owner_path = "user"
 
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="audit_entries", help_text="Whose thing it was about."
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        related_name="audit_entries",
+        help_text="Whose thing it was about.",
     )
     actor = models.CharField(max_length=254, help_text="E-mail of the person, or the part of the system, that acted.")
     action = models.CharField(max_length=60)

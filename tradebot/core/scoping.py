@@ -1,14 +1,14 @@
 """Who may see and change which rows, decided when SQL is compiled. The single place that knows.
 
-A *scope* names the accounts whose rows may be read, those whose rows may be changed, and the person whose personal rows
-may be touched. The default manager of every owned model filters by :class:`ScopeGuard`, an SQL expression, so every path
-passes through it (iteration, count, exists, aggregate, update, delete, subquery, union, prefetch, reverse relation,
-serializer and form choices), and a queryset built at import time resolves per request. With no scope bound the query does
-not compile and :class:`UnscopedQuery` is raised.
+A *scope* names the accounts whose rows may be read, those whose rows may be changed, and the person whose personal
+rows may be touched. The default manager of every owned model filters by :class:`ScopeGuard`, an SQL expression, so
+every path passes through it (iteration, count, exists, aggregate, update, delete, subquery, union, prefetch, reverse
+relation, serializer and form choices), and a queryset built at import time resolves per request. With no scope bound
+the query does not compile and :class:`UnscopedQuery` is raised.
 
-Interfaces open a *holder* (:func:`request_holder`) around a request and whichever authentication succeeds binds it, once.
-Workers act in :func:`acting_for_account`. :func:`all_accounts` is for enumeration, the admin site and data migrations, and
-states its reason. Which accounts a user owns or shares is not known here but in ``accounts.access``.
+Interfaces open a *holder* (:func:`request_holder`) around a request and whichever authentication succeeds binds it,
+once. Workers act in :func:`acting_for_account`. :func:`all_accounts` is for enumeration, the admin site and data
+migrations, and states its reason. Which accounts a user owns or shares is not known here but in ``accounts.access``.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def detached(reason: str) -> Iterator[Scope]:
 class ScopeGuard(Expression):
     """``account_id IN (…)`` and/or ``owner_id = …`` of the bound scope; raises while compiling when none is bound.
 
-    ``account`` and ``owner`` are field paths from the model. With both, the person's rows count only while they belong to
-    no account (orphans). ``editable`` narrows to accounts that the scope may change.
+    ``account`` and ``owner`` are field paths from the model. With both, the person's rows count only while they
+    belong to no account (orphans). ``editable`` narrows to accounts that the scope may change.
     """
 
     conditional = True

@@ -79,7 +79,7 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-# The virtual environment ---------------------------------------------------------------------------------------------
+# The virtual environment --------------------------------------------------------------------------------------------
 
 
 def is_usable(venv: Path) -> bool:
@@ -157,7 +157,7 @@ def install_packages(venv: Path, *requirement_files: Path) -> None:
     stamp.write_text("\n".join(wanted) + "\n")
 
 
-# Browser assets ------------------------------------------------------------------------------------------------------
+# Browser assets -----------------------------------------------------------------------------------------------------
 
 
 def npm_commands(venv: Path) -> Iterator[list[str]]:
@@ -210,7 +210,7 @@ def install_assets(venv: Path, vendor: Path) -> None:
     stamp.write_text(wanted)
 
 
-# All together --------------------------------------------------------------------------------------------------------
+# All together -------------------------------------------------------------------------------------------------------
 
 
 def prepare(*, venv: Path, with_dev: bool, with_assets: bool) -> None:

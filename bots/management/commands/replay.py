@@ -35,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument("--bot", default="preset:balanced", help="preset:NAME, or a JSON file with the settings")
         parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting")
         parser.add_argument("--budget-pct", default="100", help="percent of the account's value that the bot may use")
-        parser.add_argument("--start", action="append", default=[], metavar="CUR=AMOUNT", help="opening balance (BTC=1)")
+        parser.add_argument(
+            "--start", action="append", default=[], metavar="CUR=AMOUNT", help="opening balance (BTC=1)"
+        )
         parser.add_argument("--user", default="", help="e-mail of the person whose run it is (made when missing)")
         parser.add_argument("--fresh", action="store_true", help="start over even if an unfinished run could go on")
         parser.add_argument("--svg", type=Path, help="write a picture of the equity curve here")

@@ -1,0 +1,319 @@
+"""The paper venue: a real venue whose market is public prices and whose book is in our own database.
+
+It knows nothing of deals or bots. It keeps its own orders, trades, balances and journal, honours client ids, limits,
+increments, minimums, fees and holds, and says no with a code, like any other venue; so everything above it (order
+protocol, reconciliation) is the same for paper and live. Each call is a transaction of its own and commits before it
+answers: calling it inside another transaction, whose rollback would make the answer untrue, raises RuntimeError.
+
+How orders fill:
+
+* Market orders at once and completely: by walking the order book where the market has one at no cost (the simulated
+  one), else at best bid or ask; in both cases worse by the account's slippage, on a valid price step. Taker fee.
+* Limit orders that cross the market when they arrive: the same way as far as the limit allows, taker fee. The rest
+  stays in the book with a hold, and :func:`~accounts.exchanges.paper_matching.match_resting` fills it at exactly its
+  limit, maker fee.
+
+``quote_size`` of a market buy is the value before fees: it spends at most ``quote_size`` plus the taker fee's share
+(or, with fees in base, exactly nothing on top, and the fee reduces the base received, F25). The base bought is floored
+to the product's increment (F24). A market buy may carry ``base_size`` instead, as a short's closing does.
+
+A price that is unknown or stale is not zero: the order is refused (``no_price``) and no balance changes. Refusals that
+depend on the moment are remembered under the client id, so that a repeat of the same id gets the same answer, whatever
+the market or the balance has done since (two callers racing with one id must not see a no and a fill).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import ClassVar, Final
+from uuid import UUID
+
+from django.db import transaction
+
+from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.paper_fills import (
+    Costs,
+    close,
+    execute,
+    reachable,
+    remaining,
+    report_of,
+    rest,
+    slipped,
+    trade_of,
+    walked,
+)
+from accounts.exchanges.paper_ledger import Ledger, Overdrawn
+from accounts.exchanges.paper_matching import book_levels, match_resting
+from accounts.models import Account, PaperBalance, PaperOrder, PaperTerms, PaperTrade
+from marketdata import market
+from marketdata.models import Product
+from marketdata.sources.base import BookLevel, Quote
+from tradebot.core import clock
+from tradebot.core.decimals import ZERO, floor_to, plain
+from tradebot.core.errors import VenueRejected
+from tradebot.core.words import OrderStatus, OrderType, Side
+
+__all__ = ["PaperVenue", "match_resting"]
+
+LARGEST: Final = Decimal(10) ** 15
+"""Sizes and prices beyond this are nonsense and would not fit the columns once multiplied."""
+MOST_PLACES: Final = 18
+WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """What an order meets: the product, its quote, and the levels of the side it takes from (best first, not empty)."""
+
+    product: Product
+    quote: Quote
+    levels: Sequence[BookLevel]
+    has_depth: bool
+
+
+class PaperVenue:
+    """The paper venue of one account; see the module for how it fills. Works in a scope that may change the account."""
+
+    lookup_is_definitive: ClassVar[bool] = True
+
+    def __init__(self, account: Account) -> None:
+        if not account.is_paper:
+            raise ValueError("the paper venue is for paper accounts (F51)")
+        self.account_id: int = account.pk
+        self.exchange: str = account.exchange
+
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    def balances(self) -> dict[str, Balance]:
+        """See :meth:`Venue.balances`."""
+        rows = PaperBalance.objects.filter(account_id=self.account_id)
+        return {row.currency: Balance(row.currency, row.total, row.held) for row in rows}
+
+    def find(self, client_order_id: UUID) -> OrderReport | None:
+        """See :meth:`Venue.find`. Refused orders are known too, with status rejected and the code."""
+        return self.find_many([client_order_id]).get(client_order_id)
+
+    def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
+        """See :meth:`Venue.find_many`. Two queries."""
+        orders = PaperOrder.objects.filter(account_id=self.account_id, client_order_id__in=list(client_order_ids))
+        trades = PaperTrade.objects.filter(account_id=self.account_id)
+        found = {order.pk: order for order in orders}
+        by_order: dict[int, list[PaperTrade]] = {}
+        if found:
+            for trade in trades.filter(order_id__in=list(found)).order_by("pk"):
+                by_order.setdefault(trade.order_id, []).append(trade)
+        return {order.client_order_id: report_of(order, by_order.get(pk, [])) for pk, order in found.items()}
+
+    def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
+        """See :meth:`Venue.trades_since`; the moment itself is included."""
+        rows = PaperTrade.objects.filter(account_id=self.account_id, at__gte=moment).select_related("order")
+        return [
+            (row.order.client_order_id, row.order.symbol, Side(row.order.side), trade_of(row))
+            for row in rows.order_by("pk")
+        ]
+
+    def fee_rates(self) -> tuple[Decimal, Decimal]:
+        """See :meth:`Venue.fee_rates`."""
+        costs = self._costs()
+        return costs.maker, costs.taker
+
+    # Acting ----------------------------------------------------------------------------------------------------------
+
+    def place(self, order: NewOrder) -> OrderReport:
+        """Place an order; see the module for how it fills. A known client id gets the order as it stands now.
+
+        Raises VenueRejected: ``bad_order`` (sizes or prices that make no sense; nothing is remembered),
+        ``unknown_product``, ``not_trading``, ``no_price``, ``bad_increment``, ``below_minimum``, ``bad_expiry``,
+        ``insufficient_funds``, each with the numbers behind it.
+        """
+        _check_shape(order)
+        if (known := self.find(order.client_order_id)) is not None:
+            return _accepted(known)
+        now = clock.now()
+        try:
+            return self._take(order, self._meet_market(order, now), now)
+        except Overdrawn as error:
+            refusal = VenueRejected(error.code, error.message, **error.detail)
+        except VenueRejected as error:
+            refusal = error
+        return self._refuse(order, refusal, now)
+
+    def cancel(self, client_order_id: UUID) -> OrderReport:
+        """Cancel a working order and return it as it is then, with every fill it got before (F19).
+
+        An order that has ended is returned as it ended. Raises VenueRejected (``unknown_order``).
+        """
+        with transaction.atomic(durable=True):
+            ledger = Ledger([self.account_id], clock.now())
+            row = PaperOrder.objects.filter(account_id=self.account_id, client_order_id=client_order_id).first()
+            if row is None:
+                raise VenueRejected("unknown_order", "The paper venue has no such order.")
+            if row.status in WORKING:
+                close(ledger, row, OrderStatus.CANCELLED)
+                row.save(update_fields=["status", "hold", "updated_at"])
+                ledger.write()
+            return report_of(row, list(PaperTrade.objects.filter(order=row).order_by("pk")))
+
+    # Details ---------------------------------------------------------------------------------------------------------
+
+    def _costs(self) -> Costs:
+        return Costs.of(PaperTerms.objects.filter(account_id=self.account_id).first())
+
+    def _meet_market(self, order: NewOrder, now: datetime) -> _Market:
+        """Look at product and market, outside of any lock. Raises VenueRejected."""
+        product = Product.objects.filter(exchange=self.exchange, symbol=order.symbol).first()
+        if product is None:
+            raise VenueRejected("unknown_product", f"{order.symbol} is not listed on {self.exchange}.")
+        if product.status != Product.Status.ONLINE:
+            raise VenueRejected("not_trading", f"{order.symbol} is not trading at present.", status=product.status)
+        quote = market.quote(self.exchange, order.symbol, now)
+        if quote is None or quote.bid <= ZERO or quote.ask <= ZERO:
+            raise VenueRejected("no_price", f"There is no current price of {order.symbol}.")
+        _check_terms(order, product, quote, now)
+        levels = book_levels(self.exchange, order.symbol, order.side, now)
+        best = quote.ask if order.side is Side.BUY else quote.bid
+        return _Market(product, quote, levels or (BookLevel(best, LARGEST),), bool(levels))
+
+    def _take(self, order: NewOrder, met: _Market, now: datetime) -> OrderReport:
+        """Write the order with what it fills at once; an id that arrived in the meantime stays as it is."""
+        with transaction.atomic(durable=True):
+            ledger = Ledger([self.account_id], now)
+            if (known := self.find(order.client_order_id)) is not None:
+                return _accepted(known)
+            row = self._row(order, now)
+            trade = _fill_on_arrival(ledger, row, self._costs(), met)
+            row.save(force_insert=True)
+            if trade is not None:
+                trade.order = row
+                trade.save(force_insert=True)
+            ledger.write()
+            return report_of(row, [trade] if trade is not None else [])
+
+    def _row(self, order: NewOrder, now: datetime) -> PaperOrder:
+        base, _, quote = order.symbol.partition("-")
+        return PaperOrder(
+            account_id=self.account_id,
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            base_currency=base,
+            quote_currency=quote,
+            side=order.side,
+            order_type=order.order_type,
+            base_size=order.base_size,
+            quote_size=order.quote_size,
+            limit_price=order.limit_price,
+            expires_at=order.expires_at,
+            status=OrderStatus.OPEN,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _refuse(self, order: NewOrder, refusal: VenueRejected, now: datetime) -> OrderReport:
+        """Remember the refusal under the client id and raise it, unless that id was answered in the meantime."""
+        with transaction.atomic(durable=True):
+            Ledger([self.account_id], now)
+            known = self.find(order.client_order_id)
+            if known is None:
+                row = self._row(order, now)
+                row.status = OrderStatus.REJECTED
+                row.reject_code, row.reject_text = refusal.code, refusal.message[:300]
+                row.save(force_insert=True)
+        if known is not None and known.status is not OrderStatus.REJECTED:
+            return known
+        raise refusal
+
+
+def _accepted(report: OrderReport) -> OrderReport:
+    if report.status is OrderStatus.REJECTED:
+        raise VenueRejected(report.error_code, report.error_text)
+    return report
+
+
+def _check_shape(order: NewOrder) -> None:
+    """Raise VenueRejected for an order that makes no sense on any market (F23)."""
+    is_limit, is_buy = order.order_type is OrderType.LIMIT, order.side is Side.BUY
+    sizes = [size for size in (order.base_size, order.quote_size) if size is not None]
+    if len(sizes) != 1 or (order.quote_size is not None and (is_limit or not is_buy)):
+        raise VenueRejected("bad_order", "An order has a base size; only a market buy may have a quote size instead.")
+    if is_limit != (order.limit_price is not None):
+        raise VenueRejected("bad_order", "A limit order has a limit price, a market order has none.")
+    for number in (*sizes, *([order.limit_price] if order.limit_price is not None else [])):
+        if not isinstance(number, Decimal) or not number.is_finite() or not ZERO < number <= LARGEST:
+            raise VenueRejected("bad_order", f"{number} is not an amount above zero and up to {plain(LARGEST)}.")
+        if number != round(number, MOST_PLACES):
+            raise VenueRejected("bad_order", f"{number} has more than {MOST_PLACES} decimals.")
+    if len(order.symbol) > 40 or any(not 0 < len(part) <= 20 for part in order.symbol.partition("-")):
+        raise VenueRejected("bad_order", "That is no product.")
+    if order.expires_at is not None and (not is_limit or order.expires_at.tzinfo is None):
+        raise VenueRejected("bad_order", "Only limit orders expire, at an aware time.")
+
+
+def _check_terms(order: NewOrder, product: Product, quote: Quote, now: datetime) -> None:
+    """Raise VenueRejected unless steps, minimums and expiry are respected."""
+    price = order.limit_price
+    if price is None:
+        price = quote.ask if order.side is Side.BUY else quote.bid
+    elif price != floor_to(price, product.price_increment):
+        raise VenueRejected(
+            "bad_increment",
+            f"Prices of {product.symbol} step by {plain(product.price_increment)}.",
+            increment=product.price_increment,
+            asked=price,
+        )
+    base, value = order.base_size, order.quote_size
+    if base is not None:
+        if base != floor_to(base, product.base_increment):
+            raise VenueRejected(
+                "bad_increment",
+                f"Sizes of {product.symbol} step by {plain(product.base_increment)} {product.base}.",
+                increment=product.base_increment,
+                asked=base,
+            )
+        value = base * price
+    for asked, minimum, currency in ((base, product.min_base, product.base), (value, product.min_quote, product.quote)):
+        if asked is not None and asked < minimum:
+            raise _below_minimum(asked, minimum, currency)
+    if order.expires_at is not None and order.expires_at <= now:
+        raise VenueRejected("bad_expiry", "The order would have expired already.", expires_at=order.expires_at)
+
+
+def _below_minimum(asked: Decimal, minimum: Decimal, currency: str) -> VenueRejected:
+    return VenueRejected(
+        "below_minimum",
+        f"{plain(asked)} {currency} is below the smallest order of {plain(minimum)} {currency}.",
+        asked=asked,
+        minimum=minimum,
+        currency=currency,
+    )
+
+
+def _fill_on_arrival(ledger: Ledger, row: PaperOrder, costs: Costs, met: _Market) -> PaperTrade | None:
+    """Fill what can be filled at once, rest what is left of a limit order. Raises Overdrawn, VenueRejected."""
+    product = met.product
+    if row.limit_price is not None:
+        rest(ledger, row, costs)
+        levels = reachable(row.side, met.levels, row.limit_price)
+        base = remaining(row)
+        if levels and met.has_depth:
+            base = min(base, floor_to(sum((level.size for level in levels), ZERO), product.base_increment))
+        if not levels or base <= ZERO:
+            return None
+        price = slipped(row.side, walked(levels, base=base), costs.slippage, product.price_increment, row.limit_price)
+        return execute(ledger, row, costs, base, price, is_maker=False)
+    average = walked(met.levels, base=row.base_size, quote=row.quote_size)
+    price = slipped(row.side, average, costs.slippage, product.price_increment)
+    base = (
+        row.base_size
+        if row.base_size is not None
+        else floor_to((row.quote_size or ZERO) / price, product.base_increment)
+    )
+    if base < product.min_base or base <= ZERO:
+        raise _below_minimum(base, max(product.min_base, product.base_increment), product.base)
+    trade = execute(ledger, row, costs, base, price, is_maker=False)
+    if trade is None:
+        raise _below_minimum(base * price, product.min_quote, product.quote)
+    return trade

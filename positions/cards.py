@@ -1,0 +1,256 @@
+"""Deals as the pages show them: figures, price bar, badges, what needs a person. Reads, never writes.
+
+The figures are ``positions.figures``' and what lies ahead is the strategy's (``positions.outlook``); this puts them side
+by side. However many deals there are, :func:`deal_cards` costs the same number of queries.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Final
+
+from positions import figures, ledger
+from positions.figures import DealFigures, Levels, OpenTotals
+from positions.ledger import Totals, Unrealised
+from positions.models import Order, Position
+from positions.outlook import Outlook, outlook_of
+from positions.pricebar import PriceBar, price_bar
+from positions.states import ENTRY_PURPOSES, WORKING, Direction, OrderStatus, OrderType, PositionStatus, Purpose
+from tradebot.core import clock
+from tradebot.core.decimals import MONEY, ZERO
+
+__all__ = ["MOST_PIPS", "Badge", "CurrencyTotal", "DealCard", "Note", "currency_totals", "deal_card", "deal_cards"]
+
+MOST_PIPS: Final = 10
+"""More safety orders than this are written as numbers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A state in words; ``kind`` is its class in the stylesheet."""
+
+    kind: str
+    text: str
+    price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Why a deal needs somebody: what happened, and the way out."""
+
+    lead: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DealCard:
+    """One deal with everything a list or its own page shows. Prices and figures are None when not known."""
+
+    figures: DealFigures
+    outlook: Outlook
+    fee_rate: Decimal | None
+    orders: tuple[Order, ...]
+    bar: PriceBar | None
+    badges: tuple[Badge, ...]
+    note: Note | None
+
+    @property
+    def position(self) -> Position:
+        return self.figures.position
+
+    @property
+    def totals(self) -> Totals | None:
+        return self.figures.totals
+
+    @property
+    def mark(self) -> Decimal | None:
+        return self.figures.mark
+
+    @property
+    def even(self) -> Decimal | None:
+        return self.figures.break_even
+
+    @property
+    def unrealised(self) -> Unrealised | None:
+        """What closing now would bring; None without a price or when nothing is held."""
+        return self.figures.unrealised if self.held else None
+
+    @property
+    def held(self) -> Decimal | None:
+        """The base still to sell or to buy back; None when there is nothing."""
+        return (self.totals.remaining_base or None) if self.totals is not None else None
+
+    @property
+    def is_paper(self) -> bool:
+        return self.position.account.is_paper
+
+    @property
+    def needs_you(self) -> bool:
+        return self.note is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds something: an attempt without a fill does not."""
+        return self.position.status in (PositionStatus.OPEN, PositionStatus.CLOSING)
+
+    @property
+    def age_seconds(self) -> float:
+        since = self.position.opened_at or self.position.created_at
+        return ((self.position.closed_at or clock.now()) - since).total_seconds()
+
+    @property
+    def invested(self) -> Decimal | None:
+        return self.figures.invested
+
+    @property
+    def pips(self) -> tuple[bool, ...]:
+        """One per allowed safety order, true when bought; empty when there are too many to count at a glance."""
+        most = self.outlook.max_safety_orders or 0
+        bought = self.position.safety_orders_filled
+        return tuple(level <= bought for level in range(1, most + 1)) if most <= MOST_PIPS else ()
+
+    @property
+    def limit_close(self) -> Order | None:
+        """The close at a limit that rests, if one does."""
+        exits = (order for order in self.orders if order.status in WORKING and order.purpose not in ENTRY_PURPOSES)
+        return next((order for order in exits if order.order_type == OrderType.LIMIT), None)
+
+    @property
+    def target_distance_pct(self) -> Decimal | None:
+        return self.figures.distance_pct(self.outlook.target)
+
+    @property
+    def stop_distance_pct(self) -> Decimal | None:
+        return self.figures.distance_pct(self.outlook.stop)
+
+    @property
+    def target_profit(self) -> Decimal | None:
+        return self._profit_at(self.outlook.target)
+
+    @property
+    def stop_profit(self) -> Decimal | None:
+        return self._profit_at(self.outlook.stop)
+
+    def _profit_at(self, price: Decimal | None) -> Decimal | None:
+        if price is None or self.totals is None or self.fee_rate is None or not self.held:
+            return None
+        return ledger.unrealised(self.totals, price, self.fee_rate).profit
+
+
+def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
+    """Return the cards of ``positions`` in their order. Their products, accounts and bots should be loaded already."""
+    if not positions:
+        return []
+    ahead: dict[int, tuple[Outlook, Decimal]] = {}
+
+    def levels_of(position: Position, totals: Totals, fee_rate: Decimal) -> Levels:
+        outlook = outlook_of(position, totals, fee_rate)
+        ahead[position.pk] = outlook, fee_rate
+        nearest = outlook.rungs[0].price if outlook.rungs else None
+        return Levels(outlook.target, outlook.stop, nearest, outlook.max_safety_orders)
+
+    rows = figures.deal_figures(positions, levels_of)
+    orders: dict[int, list[Order]] = defaultdict(list)
+    for order in Order.objects.filter(position_id__in=[position.pk for position in positions]).order_by("pk"):
+        orders[order.position_id].append(order)
+    return [_card(row, *ahead.get(row.position.pk, (Outlook(), None)), tuple(orders[row.position.pk])) for row in rows]
+
+
+def deal_card(position: Position) -> DealCard:
+    """Return the card of one deal."""
+    return deal_cards([position])[0]
+
+
+def _card(row: DealFigures, outlook: Outlook, fee_rate: Decimal | None, orders: tuple[Order, ...]) -> DealCard:
+    bar = None
+    if row.totals is not None and not row.totals.is_flat:
+        bar = price_bar(
+            Direction(row.position.direction),
+            stop=outlook.stop,
+            target=outlook.target,
+            even=row.break_even,
+            mark=row.mark,
+            rungs=[*_bought(orders), *((rung.price, False) for rung in outlook.rungs)],
+        )
+    return DealCard(
+        figures=row,
+        outlook=outlook,
+        fee_rate=fee_rate,
+        orders=orders,
+        bar=bar,
+        badges=tuple(_badges(row.position, orders, outlook)),
+        note=_note(row.position, orders, outlook),
+    )
+
+
+def _bought(orders: Iterable[Order]) -> list[tuple[Decimal, bool]]:
+    with localcontext(MONEY):
+        return [
+            (order.filled_quote / order.filled_base, True)
+            for order in orders
+            if order.purpose == Purpose.SAFETY_ORDER and order.filled_base > ZERO
+        ]
+
+
+def _last_entry(orders: Iterable[Order]) -> Order | None:
+    return max((order for order in orders if order.purpose in ENTRY_PURPOSES), key=lambda order: order.pk, default=None)
+
+
+def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> Iterable[Badge]:
+    if position.status == PositionStatus.PENDING:
+        yield Badge("plain", "Opening")
+    if position.status == PositionStatus.CLOSING:
+        yield Badge("plain", "Closing")
+    last = _last_entry(orders)
+    if position.error_code or (last is not None and last.status == OrderStatus.REJECTED):
+        yield Badge("failed", "Order failed")
+    if outlook.armed:
+        yield Badge("info", "Trailing armed")
+    resting = (o for o in orders if o.status in WORKING and o.purpose not in ENTRY_PURPOSES and o.limit_price)
+    for order in resting:
+        yield Badge("plain", "Limit close", order.limit_price)
+
+
+def _note(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> Note | None:
+    """Return what a person has to know, the most urgent thing first; None when the deal looks after itself."""
+    if position.closed_at is not None:
+        return None
+    last = _last_entry(orders)
+    if position.error_code:
+        return Note("The last step failed", f"({position.error_code}): {position.last_error}")
+    if last is not None and last.status == OrderStatus.REJECTED:
+        return Note("The last order was refused", f"({last.error_code}): {last.error_text}")
+    if position.bot_id is None:
+        return Note("No bot looks after this deal.", "Close it, or keep the coins by cancelling it.")
+    most = outlook.max_safety_orders
+    used_up = most and position.safety_orders_filled >= most and outlook.stop is None
+    if used_up and outlook.rungs == () and not outlook.armed:
+        return Note("Ladder used up.", f"All {most} safety orders are bought and no stop is set.")
+    return None
+
+
+# Totals -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CurrencyTotal:
+    """Open deals of one kind of money and one quote currency."""
+
+    is_paper: bool
+    quote: str
+    sums: OpenTotals
+
+
+def currency_totals(cards: Iterable[DealCard]) -> list[CurrencyTotal]:
+    """Return totals per kind of money and quote currency, live first: paper never adds to live (F32)."""
+    by_kind: dict[bool, list[DealFigures]] = {False: [], True: []}
+    for card in cards:
+        by_kind[card.is_paper].append(card.figures)
+    return [
+        CurrencyTotal(is_paper, quote, sums)
+        for is_paper, rows in by_kind.items()
+        for quote, sums in sorted(figures.open_totals(rows).items())
+    ]

@@ -1,0 +1,355 @@
+"""The cycle: claims, leases, stages, isolation of failures, and looks that can be cut off and done again."""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.exchanges.paper import PaperVenue
+from bots import engine
+from bots.models import Bot, BotProduct, Decision
+from positions import execution
+from positions.reconcile import reconcile_account
+from positions.states import PositionStatus
+from tests.bots.world import World
+from tests.factories import AccountFactory, BotFactory, PaperTermsFactory, UserFactory
+from tradebot.core import clock
+from tradebot.core.models import GlobalSettings, LoopState
+from tradebot.core.scoping import detached, scope_or_none
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def live_bot(**values):
+    """A running bot on the simulated market that is due."""
+    return BotFactory(status=Bot.Status.RUNNING, next_check_at=clock.now() - timedelta(seconds=1), **values)
+
+
+# Claims and leases --------------------------------------------------------------------------------------------------
+
+
+def test_f1_two_dispatchers_hand_a_due_bot_out_once():
+    bots = [live_bot() for _ in range(3)]
+    now = clock.now()
+    first, second = engine.claim_due(now), engine.claim_due(now)
+    assert sorted(pk for ids in first.values() for pk in ids) == sorted(bot.pk for bot in bots)
+    assert second == {}
+
+
+def test_f2_the_claim_is_committed_before_anything_is_handed_out():
+    bot = live_bot()
+    seen = []
+
+    def send(chunk):
+        with detached("test looks"):
+            seen.append(Bot.objects.get(pk=bot.pk).next_check_at > clock.now())
+        assert not connection.in_atomic_block
+
+    assert engine.dispatch(send) == 1
+    assert seen == [True]
+
+
+def test_an_account_is_never_split_over_two_chunks(monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK_BOTS", 3)
+    accounts = [AccountFactory() for _ in range(4)]
+    for account in accounts:
+        for _ in range(2):
+            live_bot(account=account)
+    chunks = []
+    assert engine.dispatch(chunks.append) == 8
+    seen = [account for chunk in chunks for account in chunk]
+    assert sorted(seen) == sorted(set(seen)) == sorted(account.pk for account in accounts)
+    assert all(len(ids) == 2 for chunk in chunks for ids in chunk.values())
+
+
+def test_recordings_are_left_to_their_own_clock():
+    world = World({"AAA-USD": [100.0] * 3})
+    world.bot()
+    assert engine.claim_due(clock.now()) == {}
+
+
+def test_stopped_bots_without_deals_and_orphans_are_not_due():
+    BotFactory(next_check_at=None)
+    BotFactory(account=None, owner=UserFactory(), next_check_at=clock.now() - timedelta(seconds=5))
+    assert engine.claim_due(clock.now()) == {}
+
+
+def test_f1_a_leased_account_is_left_to_who_holds_the_lease():
+    world = World({"AAA-USD": [100.0] * 3})
+    bot = world.bot()
+    with world.at(1) as now:
+        assert engine._lease([world.account.pk], "other worker", now) == {world.account.pk}
+    assert world.look(1, bot).bots == 0
+    with world.at(1):
+        engine._release([world.account.pk], "other worker")
+    assert world.look(1, bot).bots == 1
+
+
+def test_a_lease_of_a_dead_worker_runs_out():
+    world = World({"AAA-USD": [100.0] * 5})
+    bot = world.bot()
+    with world.at(1) as now:
+        engine._lease([world.account.pk], "dead worker", now)
+    assert world.look(2, bot).bots == 1  # a minute later
+
+
+# Trading ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_deal_opens_adds_and_takes_profit():
+    world = World({"AAA-USD": [100.0, 100.0, 97.9, 99.0, 101.0, 101.0]})
+    bot = world.bot(cooldown_seconds=3600)
+    for minute in range(1, 6):
+        world.look(minute, bot)
+    (deal,) = world.deals()
+    assert deal.status == PositionStatus.CLOSED
+    assert [(order.purpose, order.status) for order in world.orders()] == [
+        ("base_order", "filled"),
+        ("safety_order", "filled"),
+        ("take_profit", "filled"),
+    ]
+    assert deal.safety_orders_filled == 1
+    assert deal.realised_quote > 0
+    assert deal.deal_number == 1
+    with detached("test looks"):
+        actions = list(Decision.objects.order_by("pk").values_list("action", flat=True))
+    assert [action for action in actions if action != "none"] == ["open", "add", "close"]
+
+
+def test_a_stopped_bot_closes_its_deals_and_opens_none():
+    world = World({"AAA-USD": [100.0, 100.0, 100.0, 102.0, 102.0], "BBB-USD": [50.0] * 5})
+    bot = world.bot("AAA-USD")
+    world.look(1, bot)
+    with detached("test data"):
+        Bot.objects.filter(pk=bot.pk).update(status=Bot.Status.STOPPED)
+    world.look(3, bot)
+    (deal,) = world.deals()
+    assert deal.status == PositionStatus.CLOSED
+    world.look(4, bot)
+    assert len(world.deals()) == 1
+    with detached("test looks"):
+        assert Bot.objects.get(pk=bot.pk).next_check_at is None
+
+
+def test_the_operators_pause_stops_opens_but_not_exits():
+    world = World({"AAA-USD": [100.0, 100.0, 102.0, 102.0], "BBB-USD": [50.0] * 4})
+    first, second = world.bot("AAA-USD"), world.bot("BBB-USD")
+    world.look(1, first)
+    GlobalSettings.load()
+    GlobalSettings.objects.update(trading_paused=True)
+    world.look(2, first, second)
+    assert [deal.status for deal in world.deals()] == [PositionStatus.CLOSED]
+
+
+def test_f34_an_unknown_price_makes_no_order_and_says_so():
+    world = World({"AAA-USD": [100.0] * 3})
+    bot = world.bot()
+    world.look(60, bot)  # long after the recording ended
+    assert world.orders() == []
+    with detached("test looks"):
+        pair = BotProduct.objects.get(bot=bot)
+    assert pair.last_code in {"missing_price", "stale_price", "stale_candles"}
+    assert pair.last_message
+
+
+def test_f27_an_order_below_the_minimum_is_refused_once_and_logged_once():
+    world = World({"AAA-USD": [100.0] * 6})
+    product = world.products["AAA-USD"]
+    product.min_quote = Decimal(500)
+    product.save()
+    bot = world.bot()
+    for minute in range(1, 6):
+        world.look(minute, bot)
+    assert world.orders() == []
+    with detached("test looks"):
+        assert Decision.objects.filter(bot=bot).count() == 1
+        assert "500" in BotProduct.objects.get(bot=bot).last_message
+
+
+def test_f68_a_decision_is_written_when_it_changes_not_on_every_look():
+    world = World({"AAA-USD": [100.0] * 10})
+    bot = world.bot(open_conditions={"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 30}]})
+    for minute in range(1, 9):
+        world.look(minute, bot)
+    with detached("test looks"):
+        assert Decision.objects.filter(bot=bot).count() == 1
+        assert Bot.objects.get(pk=bot.pk).last_checked_at == world.moment(8)
+
+
+# Failures stay where they are ---------------------------------------------------------------------------------------
+
+
+def test_f67_a_bot_with_broken_settings_does_not_stop_the_others():
+    world = World({"AAA-USD": [100.0] * 3})
+    broken, sound = world.bot(), world.bot()
+    with detached("test data"):
+        Bot.objects.filter(pk=broken.pk).update(settings={"take_profit": "a lot"})
+    result = world.look(1, broken, sound)
+    assert (result.bots, result.failed) == (2, 1)
+    assert [deal.bot_id for deal in world.deals()] == [sound.pk]
+    with detached("test looks"):
+        assert Bot.objects.get(pk=broken.pk).last_error
+        assert Bot.objects.get(pk=sound.pk).last_error == ""
+
+
+def test_f67_an_unknown_strategy_does_not_stop_the_others():
+    world = World({"AAA-USD": [100.0] * 3})
+    broken, sound = world.bot(), world.bot()
+    with detached("test data"):
+        Bot.objects.filter(pk=broken.pk).update(strategy="astrology")
+    world.look(1, broken, sound)
+    assert [deal.bot_id for deal in world.deals()] == [sound.pk]
+
+
+def test_f71_a_loop_that_fails_is_seen_to_fail():
+    from tradebot.core import health
+
+    with pytest.raises(RuntimeError, match="out of order"), health.loop("test loop", 5):
+        raise RuntimeError("out of order")
+    state = LoopState.objects.get(pk="test loop")
+    assert (state.failures, state.last_success_at) == (1, None)
+    assert "out of order" in state.last_error
+
+
+# Isolation ----------------------------------------------------------------------------------------------------------
+
+
+def test_f49_each_bot_trades_on_its_own_account_with_its_own_money():
+    world = World({"AAA-USD": [100.0] * 3})
+    other = AccountFactory(exchange="replay", balances={"USD": 150})
+    PaperTermsFactory(account=other, slippage_pct=0, maker_fee_pct=0, taker_fee_pct=0)
+    mine, theirs = world.bot(), world.bot(account=other)
+    world.look(1, mine, theirs)
+    assert {deal.bot_id: deal.account_id for deal in world.deals()} == {mine.pk: world.account.pk, theirs.pk: other.pk}
+    with detached("test looks"):
+        assert world.account.paper_balances.get(currency="USD").total == 9_900
+        assert other.paper_balances.get(currency="USD").total == 50
+    assert scope_or_none() is None
+
+
+# Cut off and done again ---------------------------------------------------------------------------------------------
+
+PRICES = [100.0, 100.0, 97.9, 99.0, 101.0, 101.0, 98.0, 101.5, 101.5]
+SAME = ("deal_number", "attempt_number", "status", "average_price", "realised_quote", "safety_orders_filled", "trail")
+
+
+class Killed(BaseException):
+    """Stands for the process dying: nothing catches it."""
+
+
+class DiesEveryOtherTime:
+    """Calls what it stands for and dies before or after it, every other time, so that the next attempt gets through."""
+
+    def __init__(self, call, *, after):
+        self.call, self.after, self.times, self.deaths = call, after, 0, 0
+
+    def __get__(self, instance, owner):
+        return functools.partial(self, instance) if instance is not None else self
+
+    def __call__(self, *args, **kwargs):
+        self.times += 1
+        if self.times % 2 == 0:
+            return self.call(*args, **kwargs)
+        self.deaths += 1
+        if self.after:
+            self.call(*args, **kwargs)
+        raise Killed
+
+
+STEPS = {
+    "after the intent": (execution, "submit", False),
+    "after the mark, before it is sent": (PaperVenue, "place", False),
+    "after the venue took it, before the answer": (PaperVenue, "place", True),
+    "after it was booked": (execution, "submit", True),
+    "before what was decided is written": (engine._Look, "_write", False),
+    "after what was decided is written": (engine._Look, "_write", True),
+}
+
+
+def run(world, bot, minutes):
+    """What a driver does: reconcile, look; after a death the same moment again."""
+    for minute in minutes:
+        while True:
+            try:
+                with world.at(minute):
+                    reconcile_account(world.account.pk)
+                world.look(minute, bot)
+                break
+            except Killed:
+                continue
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_f14_a_look_cut_off_at_any_step_ends_in_the_same_state(step, monkeypatch):
+    market = {"AAA-USD": PRICES, "BBB-USD": [price * 2 for price in PRICES]}
+    undisturbed = World(market)
+    run(undisturbed, undisturbed.bot(), range(1, 9))
+    world = World(market)
+    bot = world.bot()
+    owner, name, after = STEPS[step]
+    dying = DiesEveryOtherTime(getattr(owner, name), after=after)
+    monkeypatch.setattr(owner, name, dying)
+    run(world, bot, range(1, 9))
+    assert dying.deaths > 3
+    assert world.fills() == undisturbed.fills()
+    assert len(world.fills()) > 5
+    assert [[getattr(deal, name) for name in SAME] for deal in world.deals(account=world.account)] == [
+        [getattr(deal, name) for name in SAME] for deal in undisturbed.deals(account=undisturbed.account)
+    ]
+    assert {order.status for order in world.orders(account=world.account)} == {"filled"}
+
+
+def test_f1_the_same_look_twice_does_nothing_more():
+    world = World({"AAA-USD": PRICES})
+    bot = world.bot()
+    for minute in range(1, 9):
+        world.look(minute, bot)
+        before = world.fills()
+        world.look(minute, bot)
+        assert world.fills() == before
+
+
+# Figures ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def idle_world():
+    world = World({f"{letter}{letter}{letter}-USD": [100.0] * 30 for letter in "ABCDE"})
+    return world
+
+
+def queries_for(world, count, minute):
+    never = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
+    bots = [world.bot(open_conditions=never) for _ in range(count)]
+    world.look(minute, *bots)  # the first look writes each pair's reason
+    with CaptureQueriesContext(connection) as queries:
+        result = world.look(minute + 1, *bots)
+    assert (result.bots, result.orders, result.failed) == (count, 0, 0)
+    return len(queries)
+
+
+def test_the_number_of_queries_does_not_grow_with_idle_bots(idle_world):
+    few = queries_for(idle_world, 10, 20)
+    many = queries_for(idle_world, 500, 20)
+    assert many == few <= 40
+
+
+def test_the_number_of_queries_does_not_grow_with_accounts(idle_world):
+    never = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
+
+    def queries(count):
+        bots = []
+        for _ in range(count):
+            account = AccountFactory(exchange="replay", balances={"USD": 100})
+            bots.append(idle_world.bot(account=account, open_conditions=never))
+        idle_world.look(20, *bots)
+        with CaptureQueriesContext(connection) as captured:
+            idle_world.look(21, *bots)
+        return len(captured)
+
+    assert queries(2) == queries(20)
