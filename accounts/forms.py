@@ -8,12 +8,12 @@ from zoneinfo import available_timezones
 
 from django import forms
 
-from accounts.models import PaperTerms, User
+from accounts.models import Membership, PaperTerms, User
 from marketdata import sources
 from tradebot.core.decimals import plain
 from tradebot.core.errors import InvalidInput
 
-__all__ = ["MoneyForm", "NewAccountForm", "ProfileForm", "RenameForm", "ResetForm", "TermsForm", "blame"]
+__all__ = ["MoneyForm", "NewAccountForm", "ProfileForm", "RenameForm", "ResetForm", "ShareForm", "TermsForm", "blame"]
 
 MARKETS = [
     (sources.COINBASE, "Coinbase: real public prices, pretend money"),
@@ -62,7 +62,9 @@ class NewAccountForm(forms.Form):
 class MoneyForm(forms.Form):
     """So much of a currency, to put in or take out."""
 
-    currency = forms.CharField(max_length=20, widget=forms.TextInput(attrs={"list": "currencies", "autocomplete": "off"}))
+    currency = forms.CharField(
+        max_length=20, widget=forms.TextInput(attrs={"list": "currencies", "autocomplete": "off"})
+    )
     amount = AmountField()
 
     def clean_currency(self) -> str:
@@ -72,7 +74,9 @@ class MoneyForm(forms.Form):
 class ResetForm(forms.Form):
     """Start a paper account over. The name is typed, so that it does not happen by a slip."""
 
-    name = forms.CharField(label="Type the account's name", max_length=60, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    name = forms.CharField(
+        label="Type the account's name", max_length=60, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
 
     def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,6 +106,15 @@ class RenameForm(forms.Form):
     name = forms.CharField(max_length=60)
 
 
+class ShareForm(forms.Form):
+    """Whom to let in, and how far."""
+
+    email = forms.EmailField(label="E-mail address")
+    role = forms.ChoiceField(
+        choices=[(Membership.Role.OBSERVER, "Observer: may look"), (Membership.Role.MANAGER, "Manager: may trade")]
+    )
+
+
 class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
     """How the pages look and which zone their times are in."""
 
@@ -113,4 +126,5 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["theme"].choices = [(theme.value, theme.label.capitalize()) for theme in User.Theme]  # type: ignore[attr-defined]
         self.fields["timezone"].choices = [(name, name.replace("_", " ")) for name in sorted(available_timezones())]  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -55,10 +56,10 @@ TERMS: Final = ("maker_fee_pct", "taker_fee_pct", "slippage_pct", "fee_currency"
 def open_first_account(user: User) -> Account:
     """Give a new person a paper account with the usual start balances, on the market that new accounts get at present.
 
-    A person who has an account already keeps what they have: the default one is returned, or the oldest. Needs no scope
-    (nobody is signed in yet at sign-up).
+    A person who has an account already keeps what they have: the default one is returned, or the oldest. Works without
+    a scope too, because nobody is signed in yet at sign-up.
     """
-    with acting_for(user):
+    with acting_for(user) if scope_or_none() is None else nullcontext():
         existing = Account.objects.filter(owner=user).order_by("-is_default", "pk").first()
         if existing is not None:
             return existing
@@ -187,9 +188,12 @@ def update_terms(account: Account, actor: str, **terms: Any) -> PaperTerms:
 
 
 def rename(account: Account, name: str, actor: str) -> Account:
-    """Give the account another name, unique among its owner's. Raises InvalidInput (field name), NotFound."""
+    """Give the account another name, unique among its owner's. Only the owner may.
+
+    Raises InvalidInput (field name), NotFound.
+    """
     with transaction.atomic():
-        row = _locked(account)
+        row = _owned(account)
         before, row.name = row.name, _free_name(row.owner_id, name, besides=row.pk)
         row.save(update_fields=["name"])
         _note(row, actor, "account_renamed", before=before, after=row.name)
@@ -197,9 +201,9 @@ def rename(account: Account, name: str, actor: str) -> Account:
 
 
 def set_default(account: Account, actor: str) -> Account:
-    """Make it its owner's default account. Raises InvalidInput for an archived one, NotFound."""
+    """Make it its owner's default account. Only the owner may. Raises InvalidInput for an archived one, NotFound."""
     with transaction.atomic():
-        row = _locked(account)
+        row = _owned(account)
         if row.archived_at is not None:
             raise InvalidInput("archived", f"{row.name} is archived.")
         if not row.is_default:
@@ -211,12 +215,13 @@ def set_default(account: Account, actor: str) -> Account:
 
 
 def archive_account(account: Account, actor: str) -> Account:
-    """Take the account off the lists; its history stays. If it was the default, its owner's oldest other one becomes it.
+    """Take the account off the lists; its history stays. A default account hands that on to its owner's oldest other.
 
-    Raises InvalidInput for the only listed account, and while orders rest, deals are open or bots run on it; NotFound.
+    Only the owner may. Raises InvalidInput for the only listed account, and while orders rest, deals are open or bots
+    run on it; NotFound.
     """
     with transaction.atomic():
-        row = _locked(account)
+        row = _owned(account)
         if row.archived_at is not None:
             return row
         others = Account.objects.filter(owner_id=row.owner_id, archived_at__isnull=True).exclude(pk=row.pk)
@@ -263,10 +268,9 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
 
 
 def revoke(account: Account, user_id: int, actor: str) -> None:
-    """End a person's share. The owner ends any, a member their own. Raises NotFound when there is none to end."""
+    """End a person's share. Only the owner may. Raises NotFound when there is none to end."""
     with transaction.atomic():
-        scope = current_scope()
-        row = _locked(account) if scope.owner_id == user_id else _owned(account)
+        row = _owned(account)
         gone = Membership.objects.filter(account_id=row.pk, user_id=user_id).select_related("user").first()
         if gone is None:
             raise NotFound("no_membership", "There is no such share.")
@@ -281,17 +285,11 @@ def _note(account: Account, actor: str, action: str, **detail: Any) -> None:
     audit.record(account.owner_id, actor, action, f"account:{account.pk}", name=account.name, **detail)
 
 
-def _locked(account: Account) -> Account:
-    row = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
-    if row is None:
-        raise NotFound("no_account", "There is no such account.")
-    return row
-
-
 def _owned(account: Account) -> Account:
     """Return the account, locked, if the bound scope is its owner's (or the system's)."""
-    row, scope = _locked(account), scope_or_none()
-    if scope is None or not (scope.unlimited or scope.owner_id == row.owner_id):
+    scope = current_scope()
+    row = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
+    if row is None or not (scope.unlimited or scope.owner_id == row.owner_id):
         raise NotFound("no_account", "There is no such account.")
     return row
 

@@ -10,6 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from rest_framework.authtoken.models import Token
 
+from accounts import tokens
 from accounts.forms import ProfileForm
 from accounts.models import User
 from accounts.views import back
@@ -24,7 +25,9 @@ def profile(request: HttpRequest) -> HttpResponse:
         form.save()
         messages.success(request, "Saved.")
         return redirect("settings")
-    return render(request, "settings/profile.html", {"section": "profile", "form": form}, status=422 if form.errors else 200)
+    return render(
+        request, "settings/profile.html", {"section": "profile", "form": form}, status=422 if form.errors else 200
+    )
 
 
 @login_required
@@ -64,11 +67,10 @@ def api_token(request: HttpRequest) -> HttpResponse:
     """The token that programs sign in with: made here, shown once, revoked here."""
     shown = ""
     if request.method == "POST":
-        Token.objects.filter(user=request.user).delete()
-        if request.POST.get("action") == "create":
-            shown = Token.objects.create(user=request.user).key
-        else:
+        if request.POST.get("action") != "create":
+            tokens.revoke(request.user)
             messages.success(request, "The token is revoked. Programs that use it are refused from now on.")
             return redirect("settings_api")
+        shown = tokens.renew(request.user)
     token = Token.objects.filter(user=request.user).first()
     return render(request, "settings/api.html", {"section": "api", "token": token, "shown": shown})

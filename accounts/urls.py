@@ -17,5 +17,7 @@ urlpatterns = [
     path("<int:pk>/terms/", views.account_terms, name="account_terms"),
     path("<int:pk>/rename/", views.account_rename, name="account_rename"),
     path("<int:pk>/default/", views.account_default, name="account_default"),
+    path("<int:pk>/share/", views.account_share, name="account_share"),
+    path("<int:pk>/share/<int:user_id>/end/", views.account_revoke, name="account_revoke"),
     path("<int:pk>/archive/", views.account_archive, name="account_archive"),
 ]

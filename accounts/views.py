@@ -14,16 +14,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import forms, selection
-from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms
+from accounts import forms, selection, services
+from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
-
-try:
-    from accounts import services
-except ImportError:
-    services = None
 
 ENTRIES_PER_PAGE = 50
 
@@ -31,7 +26,9 @@ ENTRIES_PER_PAGE = 50
 def back(request: HttpRequest, fallback: str) -> HttpResponseRedirect:
     """Return to the page that a small form was on, if it is one of ours."""
     target = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}, require_https=request.is_secure())
+    safe = url_has_allowed_host_and_scheme(
+        target, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
     return redirect(target if safe and target.startswith("/") else fallback)
 
 
@@ -102,7 +99,14 @@ def account_reset(request: HttpRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
     account = _own(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
-    return _act(request, account, form, "reset_form", lambda: services.reset_paper(account), "The account starts over.")
+    return _act(
+        request,
+        account,
+        form,
+        "reset_form",
+        lambda: services.reset_paper(account, request.user.email),
+        "The account starts over.",
+    )
 
 
 @login_required
@@ -116,7 +120,7 @@ def account_terms(request: HttpRequest, pk: int) -> HttpResponse:
         account,
         form,
         "terms_form",
-        lambda: services.update_terms(account, **form.cleaned_data),
+        lambda: services.update_terms(account, request.user.email, **form.cleaned_data),
         "Fees and slippage are saved. They count from the next order.",
     )
 
@@ -128,7 +132,12 @@ def account_rename(request: HttpRequest, pk: int) -> HttpResponse:
     account = _own(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
     return _act(
-        request, account, form, "rename_form", lambda: services.rename(account, form.cleaned_data["name"]), "The name is saved."
+        request,
+        account,
+        form,
+        "rename_form",
+        lambda: services.rename(account, form.cleaned_data["name"], request.user.email),
+        "The name is saved.",
     )
 
 
@@ -137,8 +146,12 @@ def account_rename(request: HttpRequest, pk: int) -> HttpResponse:
 def account_default(request: HttpRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
     account = _own(request, pk)
-    services.set_default(account)
-    messages.success(request, f"New bots start on {account.name}.")
+    try:
+        services.set_default(account, request.user.email)
+    except InvalidInput as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, f"New bots start on {account.name}.")
     return redirect("account", pk=pk)
 
 
@@ -148,12 +161,43 @@ def account_archive(request: HttpRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
     account = _own(request, pk)
     try:
-        services.archive_account(account)
+        services.archive_account(account, request.user.email)
     except InvalidInput as error:
         messages.error(request, error.message)
         return redirect("account", pk=pk)
     messages.success(request, f"{account.name} is archived. Its history stays.")
     return redirect("accounts")
+
+
+@login_required
+@require_POST
+def account_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Let another person look at the account, or act on it."""
+    account = _own(request, pk)
+    form = forms.ShareForm(request.POST, auto_id="share_%s")
+    return _act(
+        request,
+        account,
+        form,
+        "share_form",
+        lambda: services.share(
+            account, form.cleaned_data["email"], form.cleaned_data["role"], None, request.user.email
+        ),
+        "Shared. It is in that person's account list from now on.",
+    )
+
+
+@login_required
+@require_POST
+def account_revoke(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
+    """End a share: the owner any, a member their own."""
+    account = get_object_or_404(Account, pk=pk)
+    try:
+        services.revoke(account, user_id, request.user.email)
+    except NotFound as error:
+        raise Http404(error.message) from error
+    messages.success(request, "The share has ended.")
+    return redirect("account", pk=pk) if account.owner_id == request.user.pk else redirect("accounts")
 
 
 def _account(request: HttpRequest, pk: int) -> Account:
@@ -171,7 +215,12 @@ def _money(request: HttpRequest, pk: int, act: Callable[..., Any], name: str, do
     data = form.data
     said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
     return _act(
-        request, account, form, name, lambda: act(account, form.cleaned_data["currency"], form.cleaned_data["amount"]), said
+        request,
+        account,
+        form,
+        name,
+        lambda: act(account, form.cleaned_data["currency"], form.cleaned_data["amount"], request.user.email),
+        said,
     )
 
 
@@ -217,7 +266,11 @@ def _page(request: HttpRequest, account: Account, **bound_forms: BaseForm) -> Ht
                 "terms_form": forms.TermsForm(instance=terms, auto_id="terms_%s"),
             }
     if owned:
-        context["rename_form"] = forms.RenameForm(initial={"name": account.name}, auto_id="rename_%s")
+        context |= {
+            "rename_form": forms.RenameForm(initial={"name": account.name}, auto_id="rename_%s"),
+            "share_form": forms.ShareForm(auto_id="share_%s"),
+            "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
+        }
     context |= bound_forms
     refused = any(form.errors for form in bound_forms.values())
     return render(request, "accounts/detail.html", context, status=422 if refused else 200)

@@ -250,6 +250,12 @@ class Tree(BaseModel):
         """Return whether there is no condition and no group at all."""
         return not self.items
 
+    @cached_property
+    def crossing_timeframes(self) -> tuple[Timeframe, ...]:
+        """Return the timeframes on which a crossing has to be judged once."""
+        crossings = (condition.timeframe for condition in self.conditions() if condition.operator.is_crossing)
+        return tuple(dict.fromkeys(crossings))
+
     def conditions(self) -> Iterator[Condition]:
         """Yield every condition, groups included, in reading order."""
         return _conditions(self)
@@ -432,12 +438,10 @@ def evaluate(tree: Tree, market: MarketView, since: Since | None = None) -> Verd
 def judged_until(tree: Tree, market: MarketView) -> dict[str, int]:
     """Return what :func:`evaluate` would hand back as judged: the last closed candle per timeframe with a crossing."""
     until: dict[str, int] = {}
-    for condition in tree.conditions():
-        if not condition.operator.is_crossing:
-            continue
-        time = market.series(condition.timeframe).time
+    for timeframe in tree.crossing_timeframes:
+        time = market.series(timeframe).time
         if len(time):
-            until[str(condition.timeframe)] = int(time[-1])
+            until[str(timeframe)] = int(time[-1])
     return until
 
 

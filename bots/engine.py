@@ -49,6 +49,9 @@ log = structlog.get_logger(__name__)
 CHUNK_BOTS = 500
 CLAIM_LIMIT = 10_000
 LEASE = timedelta(seconds=45)
+REFRESH_NUMBERS = timedelta(minutes=15)
+"""The same reason with other numbers is written this often; pages work the numbers of this moment out themselves."""
+REMEMBERED = ["last_code", "last_message", "last_evidence", "last_changed_at", "evaluated_until"]
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""
 
@@ -243,11 +246,10 @@ class _Look:
             dirty = False
             if target.last_code != decision.code or acted:
                 rows.append(_decision_row(outcome, self.now))
-            if target.last_code != decision.code or target.last_message != decision.message[:400]:
+            aged = target.last_changed_at is None or self.now - target.last_changed_at >= REFRESH_NUMBERS
+            if target.last_code != decision.code or acted or (aged and target.last_message != decision.message[:400]):
                 target.last_code, target.last_message = str(decision.code), decision.message[:400]
-                target.last_evidence = decision.evidence
-                if isinstance(target, BotProduct):
-                    target.last_changed_at = self.now
+                target.last_evidence, target.last_changed_at = decision.evidence, self.now
                 dirty = True
             if decision.evaluated_until is not None and target.evaluated_until != decision.evaluated_until:
                 target.evaluated_until = decision.evaluated_until

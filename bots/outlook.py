@@ -35,7 +35,7 @@ def register_all() -> None:
 def dca_outlook(position: Position, totals: Totals, fee_rate: Decimal) -> Outlook:
     """Return what lies ahead of a DCA deal; empty when its frozen settings cannot be read."""
     try:
-        settings = strategies.get(position.strategy).settings_from_json(position.settings)
+        settings = strategies.get_strategy(position.strategy).settings_from_json(position.settings)
     except InvalidInput:
         return Outlook()
     fees = FeeRates(maker=fee_rate, taker=fee_rate)

@@ -23,7 +23,6 @@ import numpy as np
 from django.db import transaction
 
 from accounts import services as account_services
-from accounts.access import acting_for
 from accounts.exchanges import paper
 from accounts.models import Account, User
 from bots import engine
@@ -34,6 +33,7 @@ from marketdata.models import CandleSeries, Product
 from marketdata.sources.replay import import_file
 from marketdata.store import store
 from marketdata.timeframes import Timeframe
+from notifications import outbox
 from positions.models import Fill, Position
 from positions.reconcile import reconcile_account
 from positions.states import POSITION_ACTIVE, PositionStatus, Side
@@ -96,15 +96,14 @@ class Report:
 def open_run(user: User, spec: ReplaySpec, *, fresh: bool = False) -> tuple[ReplayRun, bool]:
     """Return a run of ``spec`` for ``user`` and whether it goes on from an earlier, unfinished attempt.
 
-    Raises InvalidInput for files or settings that do not fit.
+    Runs in the user's scope. Raises InvalidInput for files or settings that do not fit.
     """
     series = [import_file(path) for path in spec.files]
     key = spec.key()
-    with acting_for(user):
-        unfinished = ReplayRun.objects.filter(key=key, status=ReplayRun.Status.RUNNING).select_related("account", "bot")
-        if (run := unfinished.filter(account__owner=user).first()) is not None and not fresh:
-            return run, True
-        return _create(user, spec, series, key), False
+    unfinished = ReplayRun.objects.filter(key=key, status=ReplayRun.Status.RUNNING).select_related("account", "bot")
+    if (run := unfinished.filter(account__owner=user).first()) is not None and not fresh:
+        return run, True
+    return _create(user, spec, series, key), False
 
 
 def _create(user: User, spec: ReplaySpec, series: list[CandleSeries], key: str) -> ReplayRun:
@@ -158,7 +157,7 @@ def run_to_end(run: ReplayRun, progress: Callable[[int, int], None] | None = Non
     while run.cursor <= run.end and (stop_at is None or run.cursor < stop_at):
         started = time.perf_counter()
         moment = datetime.fromtimestamp(run.cursor, UTC)
-        with clock.at(moment), acting_for_account(run.account_id):
+        with clock.at(moment), outbox.silenced(), acting_for_account(run.account_id):
             _step(run, moment)
             run.cursor += run.step_seconds
             run.wall_seconds += time.perf_counter() - started

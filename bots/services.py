@@ -306,7 +306,7 @@ def _require_room(owner_id: int) -> None:
 
 def _parsed(strategy: str, settings: Mapping[str, Any]) -> Any:
     """Return the settings as the strategy's validated model."""
-    return strategies.get(strategy).settings_from_json(settings)
+    return strategies.get_strategy(strategy).settings_from_json(settings)
 
 
 def _budget_of(bot: Bot) -> capital.Budget:

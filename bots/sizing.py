@@ -245,9 +245,9 @@ def below_minimum(base: Decimal, price: Decimal, terms: ProductTerms) -> str:
 
 
 def _short(value: Decimal) -> str:
-    """Return ``value`` with at most 8 significant digits, for sentences."""
+    """Return ``value`` with 8 significant digits at most. Rounded down, or "x is below y" might read "y is below y"."""
     with localcontext(MONEY) as context:
-        context.prec = 8
+        context.prec, context.rounding = 8, ROUND_FLOOR
         return plain(+value)
 
 

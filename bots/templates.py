@@ -66,7 +66,7 @@ def save_as_template(user: User, bot: Bot, name: str, description: str = "") -> 
     limit = BotTemplate._meta.get_field("name").max_length or 80
     if not text or len(text) > limit:
         raise InvalidInput("invalid_name", f"Give the template a name of at most {limit} characters.", field="name")
-    settings = strategies.get(bot.strategy).settings_from_json(bot.settings).to_json()
+    settings = strategies.get_strategy(bot.strategy).settings_from_json(bot.settings).to_json()
     row = BotTemplate(owner=user, name=text, description=description[:300], strategy=bot.strategy, settings=settings)
     try:
         with transaction.atomic():

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -30,19 +32,30 @@ from notifications.models import Event
 from tradebot.core.decimals import plain
 from tradebot.core.scoping import OwnedQuerySet, current_scope, detached
 
-__all__ = ["close_sockets", "group_of", "publish", "push", "visible_events"]
+__all__ = ["close_sockets", "group_of", "publish", "push", "silenced", "visible_events"]
 
 log = structlog.get_logger(__name__)
 PUSH_TIMEOUT_SECONDS: Final = 2.0
 PAUSE_AFTER_FAILURE_SECONDS: Final = 5.0
 PUSHES_FAILED = Counter("tradebot_socket_pushes_failed", "Messages that the channel layer did not take.")
 
+_silenced: ContextVar[bool] = ContextVar("tradebot_outbox_silenced", default=False)
 _silent_until = 0.0  # monotonic; while the channel layer is down no worker waits for it again and again
 
 
 def group_of(user_id: int) -> str:
     """Return the name of a person's channel group. There are no other groups (F54)."""
     return f"user.{user_id:d}"
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Publish nothing within this context: a replay of the past is not news."""
+    token = _silenced.set(True)
+    try:
+        yield
+    finally:
+        _silenced.reset(token)
 
 
 def publish(user_ids: Iterable[int], kind: str, payload: Mapping[str, Any], account_id: int | None = None) -> None:
@@ -52,7 +65,7 @@ def publish(user_ids: Iterable[int], kind: str, payload: Mapping[str, Any], acco
     JSON values, amounts, times and ids. The event of an account shows only to people who may still see that account.
     """
     people = sorted(set(user_ids))
-    if not people:
+    if not people or _silenced.get():
         return
     body = {name: _json_value(value) for name, value in payload.items()}
     with detached("events are written for everybody who may see the account"):

@@ -1,6 +1,6 @@
 """Deals as the pages show them: figures, price bar, badges, what needs a person. Reads, never writes.
 
-The figures are ``positions.figures``' and what lies ahead is the strategy's (``positions.outlook``); this puts them side
+The figures come from ``positions.figures``, what lies ahead from ``positions.outlook``; this puts them side
 by side. However many deals there are, :func:`deal_cards` costs the same number of queries.
 """
 

@@ -90,6 +90,7 @@ class Position(OwnedModel):
     last_code = models.CharField(max_length=60, blank=True, help_text="Reason code of the last decision about it.")
     last_message = models.CharField(max_length=400, blank=True)
     last_evidence = models.JSONField(default=dict, blank=True)
+    last_changed_at = models.DateTimeField(null=True, blank=True)
     exit_reason = models.CharField(max_length=20, choices=_choices(ExitReason), blank=True)
     notes = models.TextField(blank=True)
     last_error = models.CharField(max_length=300, blank=True)

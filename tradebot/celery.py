@@ -10,6 +10,9 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedule
+from celery.signals import setup_logging, worker_ready
+from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
 
@@ -36,8 +39,22 @@ app.conf.beat_schedule = {
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
 }
-# Waiting for a venue's answers must not keep the cycle from its turn.
+# Waiting for a venue's answers must not keep the cycle from its turn. A worker takes both queues unless -Q names one.
+app.conf.task_queues = [Queue(CYCLE_QUEUE), Queue(MARKET_QUEUE)]
 app.conf.task_default_queue = CYCLE_QUEUE
 app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
 }
+
+
+@setup_logging.connect(dispatch_uid="our logging")
+def keep_our_logging(**kwargs: Any) -> None:
+    """Django has configured logging (settings.LOGGING); a receiver here keeps Celery from configuring it again."""
+
+
+@worker_ready.connect(dispatch_uid="first turn")
+def give_every_loop_its_first_turn(**kwargs: Any) -> None:
+    """Let loops run as soon as a worker is there, rather than a whole interval after the scheduler started."""
+    for entry in app.conf.beat_schedule.values():
+        if isinstance(entry["schedule"], int | float | schedule):
+            app.send_task(entry["task"], **entry.get("options", {}))

@@ -36,6 +36,7 @@ class Entry:
     @property
     def href(self) -> str:
         from django.urls import NoReverseMatch
+
         try:
             return reverse(self.url)
         except NoReverseMatch:
@@ -147,7 +148,12 @@ class Shell:
             return Strip("paper", "All your accounts are paper.", "", "No real money moves here.")
         if not paper:
             return Strip("live", "All your accounts are live.", "", "Orders here use real money.")
-        return Strip("live", "Live and paper together:", "", f"{live} live with real money, {paper} paper (dashed) without.")
+        return Strip(
+            "live",
+            "Live and paper together:",
+            "",
+            f"{_accounts(live)} real money, {_accounts(paper)} pretend money (dashed).",
+        )
 
     @cached_property
     def open_deals(self) -> int:
@@ -176,6 +182,10 @@ class Shell:
             for row in products
             if row.symbol in quotes
         ]
+
+
+def _accounts(count: int) -> str:
+    return f"{count} account{'' if count == 1 else 's'} with"
 
 
 def _strip_of(account: Account) -> Strip:

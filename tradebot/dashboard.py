@@ -1,15 +1,446 @@
-"""The dashboard."""
+"""The dashboard: what the accounts in view earned, hold and decide, and what waits for a person.
+
+Live and paper money never meet in a figure: with both in view the page shows one of them and offers the other. Amounts
+stay in their quote currency; ``Show in`` picks one. Only the account value is converted, at present prices, and says
+"about". The number of queries does not depend on how many bots or deals there are.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
 from django.contrib.auth.decorators import login_required
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
+
+from accounts.balances import balances_of
+from accounts.models import Account
+from accounts.selection import choices, selected_account
+from bots.models import Bot, BotProduct
+from marketdata import market
+from positions import figures
+from positions.cards import DealCard, deal_cards
+from positions.figures import DayProfit, OpenTotals, Period
+from positions.models import Order, Position, UnmatchedFill
+from positions.states import EXIT_PURPOSES, POSITION_ACTIVE, ExitReason, OrderStatus, PositionStatus, Purpose
+from tradebot.core import clock
+from tradebot.core.decimals import HUNDRED, ZERO
+from tradebot.core.errors import TradebotError
+from tradebot.core.health import stale_loops
+from tradebot.core.money import amount_total
+from tradebot.middleware import zone_of
+from tradebot.templatetags.tradebot import span
+
+RANGES: Final = ((7, "7 d"), (30, "30 d"), (90, "90 d"), (365, "1 y"))
+DEFAULT_RANGE: Final = 90
+DAYS_SHOWN: Final = 14
+PAIRS_SHOWN: Final = 7
+TRADES_SHOWN: Final = 8
+NEEDS_SHOWN: Final = 6
+RECENT: Final = timedelta(hours=24)
+UNMATCHED_SHOWN_FOR: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One of several ways to look at the page; ``query`` leads to it."""
+
+    name: str
+    query: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What accounts are worth in one currency at present prices; ``unknown`` names what could not be counted."""
+
+    amount: Decimal | None
+    free: list[tuple[str, Decimal]]
+    unknown: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that waits for a person: a badge, a sentence about ``name``, and where to go."""
+
+    kind: str
+    badge: str
+    name: str
+    text: str
+    url: str = ""
+    argument: int | None = None
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BotRow:
+    """A running bot. Amounts are in its quote currency; ``realised`` and ``won_pct`` are of 30 days."""
+
+    bot: Bot
+    quote: str
+    unrealised: Decimal | None
+    realised: Decimal
+    deals: int
+    most_deals: int | None
+    won_pct: Decimal | None
+    invested: Decimal
+    needs_you: bool
+    decision: str
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """An order that was filled or refused lately; ``profit`` is what the deal earned that it ended."""
+
+    order: Order
+    what: str
+    refused: bool
+    profit: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the reader chose to see, read from the address."""
+
+    accounts: list[Account]
+    both_kinds: bool
+    paper: bool
+    currency: str
+    days: int
+    now: datetime
+    zone: ZoneInfo
+
+    @property
+    def account_ids(self) -> list[int]:
+        return [account.pk for account in self.accounts]
+
+    def query(self, **changes: Any) -> str:
+        """Return the address's query with ``changes``."""
+        values = {"days": self.days, "in": self.currency} | ({"money": _kind(self.paper)} if self.both_kinds else {})
+        return "?" + urlencode(values | changes)
 
 
 @login_required
 @require_GET
 def dashboard(request: HttpRequest) -> HttpResponse:
-    """Figures of the account in view."""
-    return render(request, "dashboard.html", {"nav": "dashboard"})
+    """Show the account in view, or all of one kind of money; to a page that renews itself only the changing parts."""
+    template = "dashboard/live.html" if request.headers.get("HX-Request") else "dashboard.html"
+    return render(request, template, {"nav": "dashboard", **gather(request)})
+
+
+def gather(request: HttpRequest) -> dict[str, Any]:
+    """Return everything that the page shows."""
+    account = selected_account(request)
+    in_view = [account] if account else [choice.account for choice in choices(request)]
+    kinds = {row.is_paper for row in in_view}
+    wanted = request.GET.get("money")
+    paper = wanted == _kind(True) if len(kinds) == 2 and wanted else kinds == {True}
+    accounts = [row for row in in_view if row.is_paper == paper]
+    now, zone = clock.now(), zone_of(request.user.timezone)
+
+    positions = Position.objects.filter(account__in=[row.pk for row in accounts])
+    active = positions.filter(status__in=POSITION_ACTIVE).select_related("product", "account", "bot").order_by("-id")
+    cards = deal_cards(list(active))
+    open_by_quote = figures.open_totals(card.figures for card in cards)
+    realised = figures.realised(positions, now, zone)
+    currencies = sorted({*open_by_quote, *realised}, key=lambda name: _weight(name, realised), reverse=True) or ["USD"]
+    currency = request.GET.get("in", "")
+    view = View(
+        accounts=accounts,
+        both_kinds=len(kinds) == 2,
+        paper=paper,
+        currency=currency if currency in currencies else currencies[0],
+        days=_days(request.GET.get("days", "")),
+        now=now,
+        zone=zone,
+    )
+    days = figures.profit_per_day(positions, now, zone, max(view.days, DAYS_SHOWN)).get(view.currency, [])
+    total = realised[view.currency][Period.ALL].profit if view.currency in realised else ZERO
+    starts = figures.period_starts(now, zone)
+    quarter = positions.filter(closed_at__gte=starts[Period.QUARTER], closed_at__lte=now)
+    month = positions.filter(closed_at__gte=starts[Period.MONTH], closed_at__lte=now)
+    return {
+        "view": view,
+        "now": now,
+        "money_tabs": _money_tabs(view),
+        "currency_tabs": [Tab(name, view.query(**{"in": name}), name == view.currency) for name in currencies],
+        "range_tabs": [Tab(name, view.query(days=count), count == view.days) for count, name in RANGES],
+        "value": account_value(accounts, view.currency),
+        "today": _shown_and_others(realised, view.currency, Period.TODAY),
+        "all_time": _shown_and_others(realised, view.currency, Period.ALL),
+        "unrealised": open_by_quote.get(view.currency, OpenTotals()),
+        "unrealised_others": [(name, row.profit) for name, row in open_by_quote.items() if name != view.currency],
+        "win_rate": figures.win_rates(quarter).strategy,
+        "open_deals": len(cards),
+        "deals_need_you": sum(card.needs_you for card in cards),
+        "over_time": added_up(days[-view.days :], total) if days else None,
+        "by_day": days[-DAYS_SHOWN:],
+        "by_day_chart": day_chart(days[-DAYS_SHOWN:]) if any(row.deals for row in days[-DAYS_SHOWN:]) else None,
+        "pairs": [row for row in figures.by_pair(month) if row.quote == view.currency][:PAIRS_SHOWN],
+        "trades": recent_trades(view.account_ids),
+        "bot_rows": running_bots(view.account_ids, cards, month),
+        "bot_count": Bot.objects.filter(account__in=view.account_ids, archived_at__isnull=True).count(),
+        "late_loops": (late := stale_loops()),
+        "needs": (found := [*needs(request, view, cards), *_loop_needs(late)])[:NEEDS_SHOWN],
+        "need_count": len(found),
+    }
+
+
+# Figures ----------------------------------------------------------------------------------------------------------------
+
+
+def account_value(accounts: Sequence[Account], currency: str) -> Value:
+    """Return what the accounts hold, worth in ``currency`` at the mark of each pair, and what of it is free.
+
+    A coin without a price there is named, not counted (F34). Coins held by open deals are part of the balances.
+    """
+    held: dict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
+    free: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    balances = balances_of([account.pk for account in accounts])
+    for account in accounts:
+        for name, balance in balances.get(account.pk, {}).items():
+            held[account.exchange, name] += balance.total
+            free[name] += balance.free
+    unknown = sorted({account.name for account in accounts if account.pk not in balances})
+    prices = {exchange: _prices(exchange, currency, held) for exchange in {account.exchange for account in accounts}}
+    amount = ZERO
+    for (exchange, name), total in held.items():
+        rate = prices[exchange].get(name)
+        if total and rate is None:
+            unknown.append(name)
+        elif rate is not None:
+            amount += total * rate
+    shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_), key=lambda row: row[0] != currency)
+    return Value(amount if balances else None, shown[:2], list(dict.fromkeys(unknown)))
+
+
+def _prices(exchange: str, currency: str, held: Iterable[tuple[str, str]]) -> dict[str, Decimal]:
+    """Return what one of each held coin costs in ``currency`` on ``exchange``, straight or turned round."""
+    names = {name for where, name in held if where == exchange}
+    straight = {f"{name}-{currency}": name for name in names if name != currency}
+    turned = {f"{currency}-{name}": name for name in names if name != currency}
+    try:
+        quotes = market.quotes(exchange, [*straight, *turned])
+    except TradebotError:
+        quotes = {}
+    found = {name: Decimal(1) / quotes[symbol].mark for symbol, name in turned.items() if symbol in quotes}
+    found |= {name: quotes[symbol].mark for symbol, name in straight.items() if symbol in quotes}
+    return found | {currency: Decimal(1)}
+
+
+def added_up(days: Sequence[DayProfit], total: Decimal) -> dict[str, list[Any]]:
+    """Return a chart's data: realised profit of each day and what all days up to it add up to (``total`` at the end)."""
+    running = total - sum((row.profit for row in days), ZERO)
+    sums = []
+    for row in days:
+        running += row.profit
+        sums.append(float(running))
+    return {"t": [_midnight(row.day) for row in days], "day": [float(row.profit) for row in days], "total": sums}
+
+
+def day_chart(days: Sequence[DayProfit]) -> dict[str, list[Any]]:
+    """Return a chart's data: realised profit of each day."""
+    return {"t": [_midnight(row.day) for row in days], "day": [float(row.profit) for row in days]}
+
+
+def running_bots(account_ids: Sequence[int], cards: Iterable[DealCard], month: Any) -> list[BotRow]:
+    """Return the running bots of these accounts. Three queries."""
+    bots = list(Bot.objects.filter(account__in=account_ids, status=Bot.Status.RUNNING).order_by("name"))
+    by_bot: dict[int, list[DealCard]] = defaultdict(list)
+    for card in cards:
+        if card.position.bot_id is not None:
+            by_bot[card.position.bot_id].append(card)
+    earned = {
+        row["bot_id"]: row
+        for row in figures.ended(month)
+        .filter(bot__in=bots)
+        .values("bot_id")
+        .annotate(
+            profit=amount_total("realised_quote"), deals=Count("id"), won=Count("id", filter=Q(realised_quote__gt=ZERO))
+        )
+    }
+    decided: dict[int, BotProduct] = {}
+    for pair in BotProduct.objects.filter(bot__in=bots, last_changed_at__isnull=False).select_related("product"):
+        known = decided.get(pair.bot_id)
+        if known is None or pair.last_changed_at > known.last_changed_at:  # type: ignore[operator]
+            decided[pair.bot_id] = pair
+    return [_bot_row(bot, by_bot[bot.pk], earned.get(bot.pk), decided.get(bot.pk)) for bot in bots]
+
+
+def _bot_row(bot: Bot, cards: list[DealCard], earned: dict[str, Any] | None, pair: BotProduct | None) -> BotRow:
+    sums = figures.open_totals(card.figures for card in cards).get(bot.quote_currency, OpenTotals())
+    most = bot.settings.get("max_active_deals")
+    decision = bot.last_error or (f"{pair.product.symbol}: {pair.last_message}" if pair and pair.last_message else "")
+    return BotRow(
+        bot=bot,
+        quote=bot.quote_currency,
+        unrealised=sums.profit if sums.deals > sums.unpriced or not sums.deals else None,
+        realised=earned["profit"] if earned else ZERO,
+        deals=len(cards),
+        most_deals=most if isinstance(most, int) else None,
+        won_pct=Decimal(earned["won"]) / earned["deals"] * HUNDRED if earned and earned["deals"] else None,
+        invested=sums.invested,
+        needs_you=bool(bot.last_error) or any(card.needs_you for card in cards),
+        decision=decision,
+        decided_at=pair.last_changed_at if pair and not bot.last_error else bot.last_checked_at,
+    )
+
+
+_STEPS: Final = {Purpose.BASE_ORDER: "base order", Purpose.MANUAL_ADD: "added by hand"}
+
+
+def recent_trades(account_ids: Sequence[int]) -> list[Trade]:
+    """Return the last orders that were filled or refused, newest first. One query."""
+    orders = (
+        Order.objects.filter(account__in=account_ids, status__in=[OrderStatus.FILLED, OrderStatus.REJECTED])
+        .select_related("position__product")
+        .order_by("-id")[:TRADES_SHOWN]
+    )
+    return [_trade(order) for order in orders]
+
+
+def _trade(order: Order) -> Trade:
+    ends = order.purpose in EXIT_PURPOSES
+    refused = order.status == OrderStatus.REJECTED
+    if order.purpose == Purpose.SAFETY_ORDER:
+        what = f"SO {order.sequence}"
+    elif ends:
+        what = (
+            ExitReason(order.exit_reason).value.replace("_", " ")
+            if order.exit_reason
+            else order.purpose.replace("_", " ")
+        )
+    else:
+        what = _STEPS.get(Purpose(order.purpose), order.purpose.replace("_", " "))
+    closed = order.position.status == PositionStatus.CLOSED
+    return Trade(order, what, refused, order.position.realised_quote if ends and closed and not refused else None)
+
+
+# What waits for a person -------------------------------------------------------------------------------------------------
+
+
+def needs(request: HttpRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
+    """Return what waits for the reader in the accounts in view, the most urgent first. Four queries."""
+    found = [_deal_need(card) for card in cards if card.note is not None]
+    since = view.now - RECENT
+    failed = Position.objects.filter(
+        account__in=view.account_ids, status=PositionStatus.FAILED, closed_at__gte=since
+    ).select_related("product")
+    found += [
+        Need(
+            "failed",
+            "Order failed",
+            row.product.symbol,
+            f"{row.bot_name or 'a deal'} could not open: {row.last_error or 'the order was refused'}"
+            + (f" ({row.error_code})." if row.error_code else "."),
+            "deal",
+            row.pk,
+            "See the attempt",
+        )
+        for row in failed.order_by("-id")[:NEEDS_SHOWN]
+    ]
+    broken = Bot.objects.filter(account__in=view.account_ids, status=Bot.Status.RUNNING).exclude(last_error="")
+    found += [Need("attention", "Bot stuck", row.name, row.last_error, "bot", row.pk, "Open the bot") for row in broken]
+    orphans = Bot.objects.filter(owner_id=request.user.pk, account__isnull=True, archived_at__isnull=True)
+    found += [
+        Need(
+            "attention",
+            "Orphaned bot",
+            row.name,
+            "lost its account and cannot run.",
+            "bot",
+            row.pk,
+            "Choose an account",
+        )
+        for row in orphans
+    ]
+    unmatched = UnmatchedFill.objects.filter(
+        account__in=view.account_ids, reported_at__gte=view.now - UNMATCHED_SHOWN_FOR
+    ).select_related("account")
+    found += [
+        Need(
+            "attention",
+            "Not ours",
+            f"{row.symbol} on {row.account.name}",
+            f"was {'bought' if row.side == 'buy' else 'sold'} outside Tradebot. Balances may be lower than bots expect.",
+            "account",
+            row.account_id,
+            "See the account",
+        )
+        for row in unmatched[:NEEDS_SHOWN]
+    ]
+    return found
+
+
+def _deal_need(card: DealCard) -> Need:
+    note, deal = card.note, card.position
+    assert note is not None  # noqa: S101 (only asked for cards with one)
+    badge = next((row.text for row in card.badges if row.kind == "failed"), "Needs you")
+    number = f" #{deal.deal_number}" if deal.deal_number else ""
+    kind = "failed" if badge != "Needs you" else "attention"
+    return Need(
+        kind, badge, f"{deal.product.symbol}{number}", f"{note.lead} {note.text}", "deal", deal.pk, "Open the deal"
+    )
+
+
+def _loop_needs(late: Iterable[tuple[str, float | None]]) -> list[Need]:
+    return [
+        Need(
+            "attention",
+            "Slow loop",
+            name.replace("_", " ").replace(".", " ").capitalize(),
+            "has not run yet." if age is None else f"last ran {span(age)} ago, later than it should.",
+        )
+        for name, age in late
+    ]
+
+
+# Small parts -----------------------------------------------------------------------------------------------------------
+
+
+def _kind(paper: bool) -> str:
+    return "paper" if paper else "live"
+
+
+def _money_tabs(view: View) -> list[Tab]:
+    if not view.both_kinds:
+        return []
+    return [
+        Tab("Live", view.query(money="live"), not view.paper),
+        Tab("Paper", view.query(money="paper"), view.paper),
+    ]
+
+
+def _days(text: str) -> int:
+    return int(text) if text in {str(count) for count, _ in RANGES} else DEFAULT_RANGE
+
+
+def _weight(currency: str, realised: dict[str, dict[Period, figures.Realised]]) -> tuple[int, str]:
+    """Currencies with more ended deals come first."""
+    return (realised[currency][Period.ALL].deals if currency in realised else 0, currency)
+
+
+def _shown_and_others(
+    realised: dict[str, dict[Period, figures.Realised]], currency: str, period: Period
+) -> dict[str, Any]:
+    rows = {name: periods[period] for name, periods in realised.items()}
+    shown = rows.pop(currency, None)
+    return {
+        "profit": shown.profit if shown else ZERO,
+        "deals": (shown.deals if shown else 0) + sum(row.deals for row in rows.values()),
+        "others": [(name, row.profit) for name, row in rows.items() if row.deals],
+    }
+
+
+def _midnight(day: date) -> int:
+    return int(datetime.combine(day, time.min, tzinfo=UTC).timestamp())

@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from tradebot import dashboard
+from tradebot import dashboard, health_views
 
 urlpatterns = [
+    path("healthz", health_views.healthz),
+    path("readyz", health_views.readyz),
     path("", dashboard.dashboard, name="dashboard"),
     path("accounts/", include("accounts.urls")),
     path("settings/", include("accounts.settings_urls")),
+    path("api/", include("tradebot.api_urls")),
     path("admin/", admin.site.urls),
     path("auth/", include("allauth.urls")),
 ]

@@ -62,7 +62,8 @@ def manage(settings: DcaSettings, deal: DealView, view: MarketView, now: datetim
             return refuse(ReasonCode.MISSING_PRICE, f"the price of {view.product.symbol} is not known")
         if age_of(quote, now) > MAX_PROTECTIVE_QUOTE_AGE:
             return stale_price(quote, now, MAX_PROTECTIVE_QUOTE_AGE)
-        situation = _Situation(settings, deal, view, quote, now, fee_rates)
+        target, rungs = take_profit_price(settings, deal, fee_rates), next_rungs(settings, deal)
+        situation = _Situation(settings, deal, view, quote, now, fee_rates, target, rungs)
         trail = _followed(situation)
         fresh = age_of(quote, now) <= MAX_QUOTE_AGE
         decision = _protective_exit(situation, trail)
@@ -85,6 +86,8 @@ class _Situation:
     quote: Quote
     now: datetime
     fee_rates: FeeRates
+    target: Decimal | None
+    rungs: list[Rung]
 
     @property
     def direction(self) -> Direction:
@@ -102,10 +105,6 @@ class _Situation:
     def profit_pct(self) -> Decimal:
         """Return the net profit of closing now, in percent of what the settings measure it against."""
         return profit_pct(self.deal.totals, self.exit_price, self.fee_rates.taker, self.settings.take_profit_type)
-
-    @property
-    def target(self) -> Decimal | None:
-        return take_profit_price(self.settings, self.deal, self.fee_rates)
 
 
 def take_profit_price(settings: DcaSettings, deal: DealView, fee_rates: FeeRates) -> Decimal | None:
@@ -324,7 +323,7 @@ def _untradable(now: _Situation, base: Decimal, message: str, facts: dict[str, A
 def _add(now: _Situation) -> Decision | None:
     """Return a safety order for every level the price has passed, or why it is refused; None when none was passed."""
     settings, deal, price = now.settings, now.deal, now.entry_price
-    passed = list(_passed(next_rungs(settings, deal), price, now.direction))
+    passed = list(_passed(now.rungs, price, now.direction))
     if not passed:
         return None
     name = (
@@ -418,9 +417,8 @@ def _holding(now: _Situation, trail: TrailState) -> Decision:
             waits.append("reached, the close conditions do not hold yet")
     if now.deal.resting_close:
         waits.append("a limit close rests")
-    rungs = next_rungs(now.settings, now.deal)
-    if rungs:
-        waits.append(f"next safety order at {_price(now, rungs[0].price)}")
+    if now.rungs:
+        waits.append(f"next safety order at {_price(now, now.rungs[0].price)}")
     stops = [stop for stop in (stop_loss_price(now.settings, now.deal), trail.stop) if stop is not None]
     if stops:
         waits.append(f"stop at {_price(now, _best(now.direction, *stops))}")

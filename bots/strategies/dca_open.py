@@ -45,6 +45,7 @@ def decide_open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> De
 
 
 def _open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> Decision:
+    """Ask what costs least first: most looks end at the entry tree, so ladders are worked out behind it."""
     refusal = _slot_refusal(settings, ctx)
     if refusal is not None:
         return refusal
@@ -57,6 +58,12 @@ def _open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> Decision
         return refuse(ReasonCode.MISSING_BUDGET, "the bot's budget is not known")
     if ctx.bot_budget <= ZERO:
         return refuse(ReasonCode.NO_BUDGET, f"the bot's budget is {plain(ctx.bot_budget)} {terms.quote}")
+    lag = candle_lag(settings.open_conditions, view, ctx.now)
+    if lag:
+        return refuse(ReasonCode.STALE_CANDLES, lag)
+    verdict = evaluate(settings.open_conditions, view, ctx.since)
+    if not verdict.value:
+        return refuse(ReasonCode.CONDITIONS_NOT_MET, verdict.summary, checks=checks_json(verdict))
     deals = _fundable(settings, ctx, ctx.bot_budget, minimum_order_quote(terms, price))
     if ctx.open_deals >= deals:
         return refuse(
@@ -66,12 +73,6 @@ def _open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> Decision
             open_deals=ctx.open_deals,
             fundable_deals=deals,
         )
-    lag = candle_lag(settings.open_conditions, view, ctx.now)
-    if lag:
-        return refuse(ReasonCode.STALE_CANDLES, lag)
-    verdict = evaluate(settings.open_conditions, view, ctx.since)
-    if not verdict.value:
-        return refuse(ReasonCode.CONDITIONS_NOT_MET, verdict.summary, checks=checks_json(verdict))
     return _opening(settings, view, ctx, price, ctx.bot_budget, deals, verdict)
 
 

@@ -65,12 +65,14 @@ export function update(element, text) {
 
 // After a fragment was swapped: values marked with data-tick="<name>" flash when they changed.
 const remembered = new Map();
+// (Parts swapped out of band announce themselves with events of their own.)
 const values = (scope) => scope.querySelectorAll("[data-tick]");
 const remember = (scope) => values(scope).forEach((element) => remembered.set(element.dataset.tick, reading(element.textContent)));
-document.addEventListener("htmx:beforeSwap", (event) => event.detail.target && remember(event.detail.target.parentElement ?? document));
-document.addEventListener("htmx:afterSettle", (event) => {
-  values(event.detail.elt.parentElement ?? document).forEach((element) => {
-    if (remembered.has(element.dataset.tick)) tick(element, remembered.get(element.dataset.tick), reading(element.textContent));
-  });
-  remembered.clear();
+const flash = (scope) => values(scope).forEach((element) => {
+  if (remembered.has(element.dataset.tick)) tick(element, remembered.get(element.dataset.tick), reading(element.textContent));
+  remembered.delete(element.dataset.tick);
 });
+for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"])
+  document.addEventListener(name, (event) => event.detail.target && remember(event.detail.target));
+document.addEventListener("htmx:afterSwap", (event) => flash(event.target.parentElement ?? document));
+document.addEventListener("htmx:oobAfterSwap", (event) => flash(event.target));

@@ -53,6 +53,7 @@ export const axis = (options = {}) => ({
 export function paint(root) {
   const found = root.matches?.("[data-chart]") ? [root] : root.querySelectorAll("[data-chart]");
   found.forEach((element) => {
+    if (!element.isConnected) return;
     const draw = kinds.get(element.dataset.chart);
     const values = draw && data(element.dataset.source);
     if (!values) return;
@@ -95,9 +96,9 @@ function mark(element) {
   element.append(link);
 }
 
-/** Keep a uPlot as wide as its element. Returns the function that takes it away. */
+/** Keep a uPlot as wide as its element, and as high as `height()` says. Returns the function that takes it away. */
 export function follow(element, plot, height) {
-  const observer = new ResizeObserver(() => plot.setSize({ width: inner(element), height }));
+  const observer = new ResizeObserver(() => plot.setSize({ width: inner(element), height: height() }));
   observer.observe(element);
   return () => {
     observer.disconnect();
@@ -107,18 +108,18 @@ export function follow(element, plot, height) {
 
 export const inner = (element) => Math.max(120, element.clientWidth - 16);
 
-const short = (value, digits) => (Math.abs(value) >= 10000 ? `${fmt(value / 1000, 0)} k` : fmt(value, digits));
-const digitsFor = (values) => {
-  const most = Math.max(...values.map((value) => Math.abs(value ?? 0)), 0);
-  return most === 0 || most >= 20 ? 0 : Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(most))));
+// Amounts along an axis: as many digits as the step between two ticks needs, and room for the widest of them.
+const amounts = {
+  values: (_plot, ticks, _axis, _space, step) => {
+    const digits = step >= 1 ? 0 : Math.min(8, Math.ceil(-Math.log10(step) - 1e-9));
+    return ticks.map((value) => (Math.abs(value) >= 10000 ? `${fmt(value / 1000, step < 1000 ? 1 : 0)} k` : fmt(value, digits)));
+  },
+  size: (_plot, labels) => Math.max(40, 18 + 7 * Math.max(0, ...(labels ?? []).map((label) => label.length))),
 };
-// Enough room for the widest label, so that small coins' digits are not cut.
-const room = (digits) => Math.max(48, 26 + 7 * (digits + 2));
 
 /** Realised profit, added up day by day; a triangle marks a day won (up) or lost (down). */
 register("realised", (element, values) => {
-  const height = 324;
-  const digits = digitsFor(values.total);
+  const height = () => Math.max(320, element.clientHeight - 12);
   const marks = (plot) => {
     const g = plot.ctx, k = devicePixelRatio;
     g.save();
@@ -137,10 +138,10 @@ register("realised", (element, values) => {
     g.restore();
   };
   const plot = new window.uPlot({
-    width: inner(element), height, legend: { show: false }, cursor: { y: false }, padding: [14, 24, 0, 0],
+    width: inner(element), height: height(), legend: { show: false }, cursor: { y: false }, padding: [14, 24, 0, 0],
     axes: [
       axis({ grid: { show: false }, space: 80, values: (_, ticks) => ticks.map(day) }),
-      axis({ size: room(digits), values: (_, ticks) => ticks.map((value) => short(value, digits)) }),
+      axis(amounts),
     ],
     series: [{}, { stroke: color("accent"), width: 2, fill: color("accent", 0.07), paths: window.uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
     hooks: { draw: [marks] },
@@ -150,15 +151,14 @@ register("realised", (element, values) => {
 
 /** Realised profit of each day as bars, gains above the line and losses below it. */
 register("days", (element, values) => {
-  const height = 242;
-  const digits = digitsFor(values.day);
+  const height = () => 242;
   const bars = window.uPlot.paths.bars({ size: [0.62, 48] });
   const plot = new window.uPlot({
-    width: inner(element), height, legend: { show: false }, cursor: { y: false }, padding: [10, 8, 0, 0],
+    width: inner(element), height: height(), legend: { show: false }, cursor: { y: false }, padding: [10, 8, 0, 0],
     scales: { x: { range: (_, from, to) => [from - 43200, to + 43200] } },
     axes: [
       axis({ grid: { show: false }, values: (_, ticks) => ticks.map((t) => new Date(t * 1000).getUTCDate()), incrs: [86400, 172800] }),
-      axis({ size: room(digits), values: (_, ticks) => ticks.map((value) => short(value, digits)) }),
+      axis(amounts),
     ],
     series: [
       {},
@@ -170,4 +170,4 @@ register("days", (element, values) => {
 });
 
 addEventListener("tradebot:theme", () => paint(document));
-document.addEventListener("htmx:afterSwap", (event) => paint(event.detail.elt));
+for (const name of ["htmx:afterSwap", "htmx:oobAfterSwap"]) document.addEventListener(name, (event) => paint(event.target));

@@ -13,7 +13,7 @@ from tradebot.core.errors import InvalidInput
 
 
 def test_every_timeframe_of_the_rules_is_there_and_parses() -> None:
-    words = "1m 3m 5m 10m 15m 30m 1h 2h 4h 6h 12h 1d 3d 1w".split()
+    words = ["1m", "3m", "5m", "10m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d", "3d", "1w"]
     assert [str(timeframe) for timeframe in Timeframe] == words
     assert Timeframe.parse("4h").seconds == 14_400
 

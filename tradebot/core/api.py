@@ -1,21 +1,17 @@
-"""What every API view shares: exact numbers, strict bodies, who may change what, paging, errors as {code, detail, field}.
+"""What the API framework is set to: amounts as strings, strict bodies, paging, errors as {code, detail, field}.
 
-What a person may not see is 404, as if it did not exist (F52). What they see but may not change (an observer on a shared
-account) is 403.
+Views of owned rows stand on ``tradebot.core.viewsets``; numbers are read exactly by ``tradebot.core.parsers``.
 """
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.http import Http404
-from rest_framework import exceptions, pagination, parsers, permissions, serializers, status, views, viewsets
-from rest_framework.request import Request
+from rest_framework import exceptions, pagination, serializers, status, views
 from rest_framework.response import Response
 
 from tradebot.core import errors
@@ -23,36 +19,7 @@ from tradebot.core.decimals import plain
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import ForeignRow
 
-__all__ = [
-    "AmountSerializerField",
-    "JSONParser",
-    "MayChange",
-    "ModelSerializer",
-    "NoFields",
-    "OwnedViewSet",
-    "Pagination",
-    "Serializer",
-    "exception_handler",
-    "validated",
-]
-
-
-def _exact(literal: str) -> Decimal | str:
-    try:
-        return Decimal(literal)
-    except InvalidOperation:  # an exponent beyond all bounds
-        return literal
-
-
-class JSONParser(parsers.JSONParser):
-    """JSON whose numbers stay exact. ``NaN`` and ``Infinity`` arrive as words, for their field to refuse by name (F23)."""
-
-    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        encoding = parsers.get_encoding(parser_context or {})
-        try:
-            return json.load(codecs.getreader(encoding)(stream), parse_float=_exact, parse_constant=str)
-        except (ValueError, RecursionError) as error:
-            raise exceptions.ParseError(f"The body is not JSON: {error}") from error
+__all__ = ["AmountSerializerField", "ModelSerializer", "Pagination", "Serializer", "exception_handler"]
 
 
 class AmountSerializerField(serializers.DecimalField):
@@ -79,15 +46,11 @@ class _Strict:
         return super().to_internal_value(data)  # type: ignore[misc]
 
 
-class Serializer(_Strict, serializers.Serializer):  # type: ignore[type-arg]
+class Serializer(_Strict, serializers.Serializer):
     """A serializer that refuses unknown fields."""
 
 
-class NoFields(Serializer):
-    """The body of an action that takes none."""
-
-
-class ModelSerializer(_Strict, serializers.ModelSerializer):  # type: ignore[type-arg]
+class ModelSerializer(_Strict, serializers.ModelSerializer):
     """A model serializer that writes amounts as plain strings and refuses unknown fields."""
 
     serializer_field_mapping = {
@@ -102,31 +65,6 @@ class Pagination(pagination.PageNumberPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
-
-
-class MayChange(permissions.BasePermission):
-    """Lets through reads of what was found, and changes of what the scope may change."""
-
-    message = "You may look at this, but not change it."
-
-    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
-        if request.method in permissions.SAFE_METHODS:
-            return True
-        return bool(type(obj).objects.editable().filter(pk=obj.pk).exists())
-
-
-class OwnedViewSet(viewsets.GenericViewSet):  # type: ignore[type-arg]
-    """Views of owned rows. The rows of ``queryset`` are the scope's by construction, so there is no filter to forget."""
-
-    permission_classes = [permissions.IsAuthenticated, MayChange]
-    lookup_value_regex = "[0-9]+"
-
-
-def validated(serializer: type[serializers.Serializer[Any]], request: Request, **kwargs: Any) -> dict[str, Any]:
-    """Return the request's body as ``serializer`` reads it. Raises ValidationError naming the field at fault."""
-    checked = serializer(data=request.data, **kwargs)
-    checked.is_valid(raise_exception=True)
-    return dict(checked.validated_data)
 
 
 _STATUS: list[tuple[type[Exception], int]] = [

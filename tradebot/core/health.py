@@ -13,7 +13,7 @@ from django.db.models import F
 from tradebot.core import clock
 from tradebot.core.models import LoopState
 
-__all__ = ["LOOPS", "STALE_AFTER", "loop", "stale_loops"]
+__all__ = ["LOOPS", "STALE_AFTER", "allowed_age", "loop", "stale_loops"]
 
 log = structlog.get_logger(__name__)
 STALE_AFTER = 6  # a loop is stale when it has missed this many of its turns
@@ -62,6 +62,11 @@ def stale_loops() -> list[tuple[str, float | None]]:
     for name, expected in LOOPS.items():
         row = seen.get(name)
         age = (now - row.last_success_at).total_seconds() if row and row.last_success_at else None
-        if age is None or age > max(expected * STALE_AFTER, MINIMUM_GRACE_SECONDS):
+        if age is None or age > allowed_age(expected):
             late.append((name, age))
     return late
+
+
+def allowed_age(expected_seconds: int) -> int:
+    """Return how many seconds the last success of a loop may be ago before it counts as late."""
+    return max(expected_seconds * STALE_AFTER, MINIMUM_GRACE_SECONDS)

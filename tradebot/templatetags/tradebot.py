@@ -227,7 +227,12 @@ def bought_or_sold(side: str) -> str:
 def control(field: BoundField) -> SafeString:
     """Draw a form field's widget in the house look."""
     kind = field.widget_type
-    name = {"checkbox": "form-check-input", "radioselect": "", "select": "form-select", "nullbooleanselect": "form-select"}
+    name = {
+        "checkbox": "form-check-input",
+        "radioselect": "",
+        "select": "form-select",
+        "nullbooleanselect": "form-select",
+    }
     wanted = name.get(kind, "form-control")
     given = str(field.field.widget.attrs.get("class", ""))
     return field.as_widget(attrs={"class": f"{given} {wanted}".strip()} if wanted or given else None)

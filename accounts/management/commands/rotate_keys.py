@@ -6,6 +6,7 @@ left alone, so it can be run again at any time; a secret that no key opens is na
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Final
 
 from allauth.mfa.models import Authenticator
@@ -14,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounts.models import ExchangeCredential
-from tradebot.core.crypto import Secret, SecretUnreadable, _keys, seal, unseal
+from tradebot.core.crypto import Secret, SecretUnreadable, key_id, seal, unseal
 from tradebot.core.scoping import all_accounts
 
 SECRETS: Final = ("api_key", "api_secret", "passphrase")
@@ -25,7 +26,7 @@ class Command(BaseCommand):
     help = "Encrypt every stored secret again under the newest of ENCRYPTION_KEYS."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        newest = next(iter(_keys()))
+        newest = key_id(base64.urlsafe_b64decode(settings.ENCRYPTION_KEYS[0]))
         done, unreadable = 0, []
         with all_accounts("keys are rotated for everybody at once"):
             for pk in ExchangeCredential.objects.order_by("pk").values_list("pk", flat=True):

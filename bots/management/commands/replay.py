@@ -16,6 +16,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from accounts.access import acting_for
 from accounts.models import User
 from bots import replay
 from bots.charts import equity_svg
@@ -60,17 +61,19 @@ class Command(BaseCommand):
             label=f"Replay {label}"[:50],
         )
         user = _user(options["user"])
-        run, resumed = replay.open_run(user, spec, fresh=options["fresh"])
-        if resumed and not options["json"]:
-            self.stderr.write(f"Going on with run {run.pk} at step {(run.cursor - run.start) // run.step_seconds}.")
-        replay.run_to_end(run, None if options["json"] else _progress)
-        result = replay.report(run)
-        if options["json"]:
-            self.stdout.write(json.dumps(result.to_json()))
-        else:
-            self._print(result, run.account.name, user.email)
-        if options["svg"]:
-            options["svg"].write_text(equity_svg(*replay.equity_curve(run), unit=result.quote))
+        with acting_for(user):
+            run, resumed = replay.open_run(user, spec, fresh=options["fresh"])
+        with acting_for(user):  # again, because the scope now holds the run's account
+            if resumed and not options["json"]:
+                self.stderr.write(f"Going on with run {run.pk} at step {(run.cursor - run.start) // run.step_seconds}.")
+            replay.run_to_end(run, None if options["json"] else _progress)
+            result = replay.report(run)
+            if options["json"]:
+                self.stdout.write(json.dumps(result.to_json()))
+            else:
+                self._print(result, run.account.name, user.email)
+            if options["svg"]:
+                options["svg"].write_text(equity_svg(*replay.equity_curve(run), unit=result.quote))
 
     def _print(self, r: replay.Report, account: str, email: str) -> None:
         rate = "-" if r.win_rate_pct is None else f"{r.win_rate_pct} %"

@@ -1,0 +1,91 @@
+"""Deals, orders and fills in the admin site: to look at. Only the order protocol writes them."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from positions.models import Fill, Order, Position, UnmatchedFill
+from tradebot.core.admin import ReadOnlyAdmin
+
+
+@admin.register(Position)
+class PositionAdmin(ReadOnlyAdmin):
+    """Deals."""
+
+    list_display = [
+        "id",
+        "account",
+        "bot_name",
+        "product",
+        "direction",
+        "status",
+        "deal_number",
+        "base_held",
+        "realised_quote",
+        "exit_reason",
+        "opened_at",
+        "closed_at",
+    ]
+    list_filter = ["status", "direction", "exit_reason", "strategy"]
+    list_select_related = ["account", "product"]
+    search_fields = ["bot_name", "account__name", "account__owner__email", "product__symbol"]
+    date_hierarchy = "created_at"
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
+    """Orders, from intent to end."""
+
+    list_display = [
+        "id",
+        "account",
+        "position",
+        "purpose",
+        "sequence",
+        "side",
+        "order_type",
+        "status",
+        "base_size",
+        "quote_size",
+        "limit_price",
+        "filled_base",
+        "error_code",
+        "actor",
+        "created_at",
+    ]
+    list_filter = ["status", "purpose", "order_type", "side"]
+    list_select_related = ["account", "position"]
+    search_fields = ["client_order_id", "venue_order_id", "account__name", "account__owner__email"]
+    date_hierarchy = "created_at"
+
+
+@admin.register(Fill)
+class FillAdmin(ReadOnlyAdmin):
+    """Executions that venues confirmed."""
+
+    list_display = [
+        "id",
+        "at",
+        "account",
+        "position",
+        "side",
+        "price",
+        "base",
+        "quote",
+        "fee",
+        "fee_currency",
+        "is_maker",
+    ]
+    list_filter = ["side", "is_maker"]
+    list_select_related = ["account", "position"]
+    search_fields = ["venue_trade_id", "account__name", "account__owner__email"]
+    date_hierarchy = "at"
+
+
+@admin.register(UnmatchedFill)
+class UnmatchedFillAdmin(ReadOnlyAdmin):
+    """Executions that belong to no order of ours: reported, never adopted (F11)."""
+
+    list_display = ["id", "at", "account", "symbol", "side", "price", "base", "reported_at"]
+    list_select_related = ["account"]
+    search_fields = ["venue_trade_id", "symbol", "account__name", "account__owner__email"]

@@ -1,0 +1,225 @@
+"""What the page of one deal shows besides its card: orders with their fills, the time line, the chart. Reads only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import Any, Final
+
+from marketdata.models import Product
+from marketdata.services import chart_candles
+from marketdata.timeframes import Timeframe
+from positions.cards import DealCard
+from positions.models import Fill, Order, Position
+from positions.states import ENTRY_PURPOSES, WORKING, OrderStatus, Purpose
+from tradebot.core import clock
+from tradebot.core.decimals import MONEY, ZERO, round_to
+from tradebot.core.models import AuditEntry
+
+__all__ = ["CHART_TIMEFRAMES", "Moment", "OrderRow", "chart_data", "chart_timeframe", "order_rows", "time_line"]
+
+CHART_TIMEFRAMES: Final = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
+CHART_CANDLES: Final = 300
+MOST_CANDLES: Final = 1500
+MOST_MOMENTS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One order with what its fills add up to. ``fee_text`` amounts are by currency, as fees are taken."""
+
+    order: Order
+    title: str
+    state: str
+    state_kind: str
+    price: Decimal | None
+    base: Decimal
+    quote: Decimal
+    fees: tuple[tuple[str, Decimal], ...]
+    average_after: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened to a deal, and who or what did it."""
+
+    at: datetime
+    text: str
+    actor: str = ""
+
+
+_STATES: Final = {
+    OrderStatus.INTENDED: ("wait", "Written down"),
+    OrderStatus.SUBMITTED: ("unknown", "Sent, no answer yet"),
+    OrderStatus.OPEN: ("wait", "Resting"),
+    OrderStatus.PARTIALLY_FILLED: ("wait", "Partly filled"),
+    OrderStatus.FILLED: ("met", "Filled"),
+    OrderStatus.CANCELLED: ("wait", "Cancelled"),
+    OrderStatus.EXPIRED: ("wait", "Expired"),
+    OrderStatus.REJECTED: ("unmet", "Refused"),
+}
+
+
+def state_of(order: Order) -> tuple[str, str]:
+    """Return the class and the words for where an order stands."""
+    return _STATES[OrderStatus(order.status)]
+
+
+def title_of(order: Order) -> str:
+    """Return what an order is for: "Safety order 2"."""
+    name = str(order.purpose).replace("_", " ").capitalize()
+    if order.purpose == Purpose.SAFETY_ORDER and order.levels > 1:
+        return f"{name}s, {order.levels} levels"
+    return name
+
+
+def order_rows(position: Position, orders: Sequence[Order], fills: Iterable[Fill]) -> list[OrderRow]:
+    """Return the deal's orders, oldest first, each with its fills and the deal's average entry price after it."""
+    by_order: dict[int, list[Fill]] = defaultdict(list)
+    for fill in fills:
+        by_order[fill.order_id].append(fill)
+    rows = []
+    level = 0
+    entry_base = entry_quote = ZERO
+    with localcontext(MONEY):
+        for order in orders:
+            mine = by_order[order.pk]
+            base = sum((fill.base for fill in mine), ZERO)
+            quote = sum((fill.quote for fill in mine), ZERO)
+            fees: dict[str, Decimal] = defaultdict(Decimal)
+            for fill in mine:
+                fees[fill.fee_currency] += fill.fee
+            is_entry = order.purpose in ENTRY_PURPOSES
+            if is_entry:
+                entry_base, entry_quote = entry_base + base, entry_quote + quote
+            title = title_of(order)
+            if order.purpose == Purpose.SAFETY_ORDER and order.levels <= 1:
+                title = f"{title} {level + 1}"
+            if order.purpose == Purpose.SAFETY_ORDER and base:
+                level += max(order.levels, 1)
+            kind, state = state_of(order)
+            rows.append(
+                OrderRow(
+                    order=order,
+                    title=title,
+                    state=state,
+                    state_kind=kind,
+                    price=quote / base if base else None,
+                    base=base,
+                    quote=quote,
+                    fees=tuple(sorted(fees.items())),
+                    average_after=entry_quote / entry_base if is_entry and base else None,
+                )
+            )
+    return rows
+
+
+_DEEDS: Final = {
+    "deal_note": "Note saved",
+    "deal_closed_by_hand": "Close asked for",
+    "deal_cancelled": "Cancelled, coins kept",
+}
+
+
+def time_line(position: Position, rows: Sequence[OrderRow]) -> list[Moment]:
+    """Return what happened from intent to close, newest first, with who or what acted."""
+    moments = []
+    for row in rows:
+        order = row.order
+        moments.append(Moment(order.created_at, f"{row.title} written down", order.actor))
+        if order.finished_at is not None:
+            verb = {"filled": "filled", "rejected": f"refused ({order.error_code})"}.get(order.status, order.status)
+            moments.append(Moment(order.finished_at, f"{row.title} {verb}"))
+    deeds = AuditEntry.objects.filter(detail__position_id=position.pk).order_by("-pk")[:MOST_MOMENTS]
+    moments += [
+        Moment(entry.at, _DEEDS.get(entry.action, entry.action.replace("_", " ")), entry.actor) for entry in deeds
+    ]
+    if position.opened_at is not None:
+        moments.append(Moment(position.opened_at, "Deal open"))
+    if position.closed_at is not None:
+        moments.append(Moment(position.closed_at, f"Deal {position.status}"))
+    return sorted(moments, key=lambda moment: moment.at, reverse=True)[:MOST_MOMENTS]
+
+
+# The chart ----------------------------------------------------------------------------------------------------------
+
+
+def chart_timeframe(asked: str, since: datetime, until: datetime) -> Timeframe:
+    """Return the timeframe asked for, or the shortest in which the time from ``since`` fits on the screen."""
+    if asked in CHART_TIMEFRAMES:
+        return Timeframe(asked)
+    seconds = (until - since).total_seconds() * 1.3
+    fitting = (tf for tf in CHART_TIMEFRAMES if seconds <= tf.seconds * CHART_CANDLES)
+    return next(fitting, CHART_TIMEFRAMES[-1])
+
+
+def candle_rows(product: Product, timeframe: Timeframe, since: datetime) -> list[list[float]]:
+    """Return [time, open, high, low, close] of closed candles from a little before ``since`` until now."""
+    span = (clock.now() - since + timedelta(seconds=timeframe.seconds * 40)).total_seconds()
+    count = min(max(int(span // timeframe.seconds) + 1, CHART_CANDLES // 2), MOST_CANDLES)
+    candles = chart_candles(product, timeframe, count)
+    columns = (candles.time, candles.open, candles.high, candles.low, candles.close)
+    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def fill_marks(fills: Iterable[tuple[Fill, Order]], timeframe: Timeframe) -> list[dict[str, Any]]:
+    """Return one mark per order on the chart: what was done, at the candle in which it began."""
+    marks: dict[int, dict[str, Any]] = {}
+    level: dict[int, int] = defaultdict(int)
+    for fill, order in fills:
+        if order.pk in marks:
+            continue
+        text = ""
+        if order.purpose == Purpose.BASE_ORDER:
+            text = "B"
+        elif order.purpose == Purpose.SAFETY_ORDER:
+            level[order.position_id] += max(order.levels, 1)
+            text = f"SO {level[order.position_id]}"
+        elif order.purpose == Purpose.MANUAL_ADD:
+            text = "+"
+        entry = order.purpose in ENTRY_PURPOSES
+        marks[order.pk] = {
+            "time": timeframe.open_time(fill.at.timestamp()),
+            "kind": ("base" if order.purpose == Purpose.BASE_ORDER else "add") if entry else "exit",
+            "side": fill.side,
+            "text": text or str(order.purpose).replace("_", " "),
+        }
+    return sorted(marks.values(), key=lambda mark: mark["time"])
+
+
+def chart_data(card: DealCard, fills: Sequence[Fill], timeframe: Timeframe) -> dict[str, Any]:
+    """Return candles, fills and price lines of a deal's chart."""
+    position, product = card.position, card.position.product
+    orders = {order.pk: order for order in card.orders}
+    since = position.opened_at or position.created_at
+    prices: list[tuple[str, str, Decimal | None]] = []
+    if position.closed_at is None:
+        rung = card.outlook.rungs[0] if card.outlook.rungs else None
+        prices = [
+            ("target", "target", card.outlook.target),
+            ("average", "average", position.average_price),
+            ("next", f"SO {rung.level}" if rung else "", rung.price if rung else None),
+            ("stop", "stop", card.outlook.stop),
+            *(
+                ("limit", "limit close", order.limit_price)
+                for order in card.orders
+                if order.status in WORKING and order.limit_price and order.purpose not in ENTRY_PURPOSES
+            ),
+        ]
+    else:
+        prices = [("average", "average", position.average_price)]
+    return {
+        "product": product.symbol,
+        "timeframe": timeframe.value,
+        "step": float(product.price_increment),
+        "candles": candle_rows(product, timeframe, since),
+        "marks": fill_marks([(fill, orders[fill.order_id]) for fill in fills if fill.order_id in orders], timeframe),
+        "lines": [
+            {"kind": kind, "title": title, "price": float(round_to(price, product.price_increment))}
+            for kind, title, price in prices
+            if price is not None
+        ],
+    }

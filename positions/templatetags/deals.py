@@ -1,0 +1,41 @@
+"""How deal pages write distances and moments, beside the filters of every page. ``{% load deals %}``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+
+from tradebot.core import clock
+from tradebot.core.decimals import HUNDRED
+from tradebot.templatetags.tradebot import UNKNOWN, number, written
+
+register = template.Library()
+
+
+@register.filter
+def plus_pct(value: Any, places: int = 2) -> str:
+    """Write a signed percentage without colour: ``+3.75 %``. It is a distance, not a profit."""
+    found = number(value)
+    return UNKNOWN if found is None else f"{written(found, int(places), plus=True)}\u00a0%"
+
+
+@register.filter
+def away(price: Any, mark: Any) -> str:
+    """Write how far ``price`` is from ``mark``: ``3.75 % away``; nothing when one is not known."""
+    wanted, now = number(price), number(mark)
+    if wanted is None or not now:
+        return ""
+    return f"{written(abs(wanted / now - 1) * HUNDRED, 2)}\u00a0% away."
+
+
+@register.filter
+def stamp(moment: datetime | None) -> str:
+    """Write day and time in the reader's zone: ``16 Jan 08:30``, with the year when it is another one."""
+    if moment is None:
+        return UNKNOWN
+    local = timezone.localtime(moment)
+    year = "" if local.year == timezone.localtime(clock.now()).year else f" {local.year}"
+    return f"{local.day} {local:%b}{year} {local:%H:%M}"

@@ -1,0 +1,157 @@
+"""An exchange outside of our process, with faults to order: it keeps its own book and survives our crashes.
+
+It stands at the edge of the process, in place of the network: everything on our side of it is the real code. Market
+orders fill at once at its price, limit orders rest until a test fills them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from tradebot.core import clock
+from tradebot.core.errors import VenueRejected
+from tradebot.core.words import OrderStatus, OrderType, Side
+
+FEE = Decimal("0.006")
+WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class OutsideOrder:
+    """An order as the exchange knows it."""
+
+    placed: NewOrder
+    venue_order_id: str
+    status: OrderStatus = OrderStatus.OPEN
+    trades: list[Trade] = field(default_factory=list)
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a call: ``error`` is raised, after the exchange has done its part if ``done``."""
+
+    error: BaseException
+    done: bool
+
+
+class OutsideVenue:
+    """The exchange, and our connection to it."""
+
+    def __init__(self, account_id: int, *, definitive: bool = False, price: Decimal = Decimal(100)) -> None:
+        self.account_id = account_id
+        self.lookup_is_definitive = definitive
+        self.price = price
+        self.fee_in_base = False
+        self.wallet: dict[str, Decimal] = {}
+        self.orders: dict[UUID, OutsideOrder] = {}
+        self.arrivals: list[UUID] = []
+        self.faults: dict[str, deque[Fault]] = {}
+        self.invisible: set[UUID] = set()
+        self.shown_trades: dict[UUID, int] = {}
+        self.strangers: list[tuple[UUID | None, str, Side, Trade]] = []
+        self.asked = 0
+
+    # What a test does to it --------------------------------------------------------------------------------------------
+
+    def fail(self, call: str, error: BaseException, *, done: bool = False) -> None:
+        """Let the next ``call`` raise, after it was carried out if ``done``."""
+        self.faults.setdefault(call, deque()).append(Fault(error, done))
+
+    def fill(self, client_order_id: UUID, base: Decimal | str, price: Decimal | None = None) -> Trade:
+        """Execute ``base`` of a resting order."""
+        order = self.orders[client_order_id]
+        return self._execute(order, Decimal(base), price or order.placed.limit_price or self.price)
+
+    # The contract ----------------------------------------------------------------------------------------------------
+
+    def balances(self) -> dict[str, Balance]:
+        self._maybe_fail("balances", done=False)
+        return {currency: Balance(currency, total, Decimal(0)) for currency, total in self.wallet.items()}
+
+    def place(self, order: NewOrder) -> OrderReport:
+        self._maybe_fail("place", done=False)
+        known = self.orders.get(order.client_order_id)
+        if known is None:
+            self.arrivals.append(order.client_order_id)
+            known = OutsideOrder(order, f"outside-{len(self.arrivals)}")
+            self.orders[order.client_order_id] = known
+            if order.order_type is OrderType.MARKET:
+                assert order.base_size or order.quote_size
+                base = order.base_size or (order.quote_size or Decimal(0)) / self.price
+                self._execute(known, base, self.price)
+                known.status = OrderStatus.FILLED
+        self._maybe_fail("place", done=True)
+        return self._report(known)
+
+    def cancel(self, client_order_id: UUID) -> OrderReport:
+        self._maybe_fail("cancel", done=False)
+        if client_order_id not in self.orders:
+            raise VenueRejected("unknown_order", "no such order")
+        order = self.orders[client_order_id]
+        if order.status in WORKING:
+            order.status = OrderStatus.CANCELLED
+        self._maybe_fail("cancel", done=True)
+        return self._report(order)
+
+    def find(self, client_order_id: UUID) -> OrderReport | None:
+        return self.find_many([client_order_id]).get(client_order_id)
+
+    def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
+        self._maybe_fail("find", done=False)
+        self.asked += 1
+        return {
+            pk: self._report(self.orders[pk])
+            for pk in client_order_ids
+            if pk in self.orders and pk not in self.invisible
+        }
+
+    def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
+        ours = [
+            (pk, order.placed.symbol, order.placed.side, trade)
+            for pk, order in self.orders.items()
+            for trade in order.trades
+        ]
+        return [row for row in (*ours, *self.strangers) if row[3].at >= moment]
+
+    def fee_rates(self) -> tuple[Decimal, Decimal]:
+        self._maybe_fail("fees", done=False)
+        return FEE, FEE
+
+    # Inside ------------------------------------------------------------------------------------------------------------
+
+    def _maybe_fail(self, call: str, *, done: bool) -> None:
+        waiting = self.faults.get(call)
+        if waiting and waiting[0].done == done:
+            raise waiting.popleft().error
+
+    def _execute(self, order: OutsideOrder, base: Decimal, price: Decimal) -> Trade:
+        base_currency, quote_currency = order.placed.symbol.split("-")
+        sign = 1 if order.placed.side is Side.BUY else -1
+        quote = base * price
+        in_base = self.fee_in_base and sign > 0
+        fee, currency = (base * FEE, base_currency) if in_base else (quote * FEE, quote_currency)
+        number = sum(len(known.trades) for known in self.orders.values()) + 1
+        trade = Trade(f"t{number}", price, base, quote, fee, currency, False, clock.now())
+        order.trades.append(trade)
+        for name, change in ((base_currency, sign * base), (quote_currency, -sign * quote), (currency, -fee)):
+            self.wallet[name] = self.wallet.get(name, Decimal(0)) + change
+        size = order.placed.base_size
+        done = size is not None and sum(row.base for row in order.trades) >= size
+        order.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
+        return trade
+
+    def _report(self, order: OutsideOrder) -> OrderReport:
+        shown = self.shown_trades.get(order.placed.client_order_id, len(order.trades))
+        return OrderReport(
+            order.placed.client_order_id, order.venue_order_id, order.status, tuple(order.trades[:shown])
+        )

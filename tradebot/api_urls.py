@@ -1,0 +1,40 @@
+"""Addresses of the API: its resources, tokens and socket tickets, its schema, and the pages that document it."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.routers import DefaultRouter
+
+from accounts.api import AccountViewSet, TokenView
+from bots.api import BotViewSet, TemplateViewSet
+from marketdata.api import ProductViewSet
+from notifications.api import EventViewSet, SocketTicketView
+from positions.api import FillViewSet, OrderViewSet, PositionViewSet
+from tradebot import api_schema
+
+__all__ = ["api_schema", "router", "urlpatterns"]
+
+router = DefaultRouter()
+router.register("accounts", AccountViewSet)
+router.register("bots", BotViewSet)
+router.register("events", EventViewSet)
+router.register("fills", FillViewSet)
+router.register("orders", OrderViewSet)
+router.register("positions", PositionViewSet)
+router.register("products", ProductViewSet)
+router.register("templates", TemplateViewSet, basename="template")
+router.include_format_suffixes = False
+
+# The documentation's script comes from an address of its own, so the strict content policy holds on its page too.
+docs = SpectacularSwaggerSplitView.as_view(url_name="api_schema", permission_classes=[IsAuthenticated])
+
+urlpatterns = [
+    path("", include(router.urls)),
+    path("token/", TokenView.as_view(), name="api_token"),
+    path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),
+    path("schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="api_schema"),
+    path("docs/", login_required(docs), name="api_docs"),
+]

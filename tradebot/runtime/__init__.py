@@ -1,0 +1,1 @@
+"""Everything on one machine with one command: what ``manage.py serve`` starts, watches and stops."""
