@@ -41,7 +41,7 @@ class AmountField(forms.DecimalField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_digits=38, decimal_places=18, **kwargs)
 
-    def to_python(self, value: Any) -> Decimal | None:
+    def to_python(self, value: Any) -> Any:
         if isinstance(value, str):
             value = "".join(value.split())
         return super().to_python(value)
@@ -89,7 +89,7 @@ class ResetForm(forms.Form):
         return typed
 
 
-class TermsForm(forms.ModelForm):  # type: ignore[type-arg]
+class TermsForm(forms.ModelForm):
     """What trading on a paper account costs."""
 
     maker_fee_pct = AmountField(label="Maker fee")
@@ -115,16 +115,18 @@ class ShareForm(forms.Form):
     )
 
 
-class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
+def _zones() -> list[tuple[str, str]]:
+    return [(name, name.replace("_", " ")) for name in sorted(available_timezones())]
+
+
+class ProfileForm(forms.ModelForm):
     """How the pages look and which zone their times are in."""
 
-    timezone = forms.ChoiceField(label="Time zone", help_text="All times on the pages are in this zone.")
+    timezone = forms.ChoiceField(
+        label="Time zone", choices=_zones, help_text="All times on the pages are in this zone."
+    )
+    theme = forms.ChoiceField(choices=[(theme.value, theme.label.capitalize()) for theme in User.Theme])
 
     class Meta:
         model = User
         fields = ["timezone", "theme"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["theme"].choices = [(theme.value, theme.label.capitalize()) for theme in User.Theme]  # type: ignore[attr-defined]
-        self.fields["timezone"].choices = [(name, name.replace("_", " ")) for name in sorted(available_timezones())]  # type: ignore[attr-defined]

@@ -10,12 +10,18 @@ from typing import Final
 
 from django.http import HttpRequest
 
-from accounts.models import Account, Membership
+from accounts.models import Account, Membership, User
 from tradebot.core.errors import NotFound
 
-__all__ = ["Choice", "choices", "choose", "narrowed", "selected_account"]
+__all__ = ["Choice", "SignedInRequest", "choices", "choose", "narrowed", "selected_account"]
 
 SESSION_KEY: Final = "account_id"
+
+
+class SignedInRequest(HttpRequest):
+    """A request that ``login_required`` has let through; for annotations only."""
+
+    user: User
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,6 @@ def choose(request: HttpRequest, account_id: str) -> None:
 
 
 def narrowed(request: HttpRequest, path: str = "account") -> dict[str, int]:
-    """Return filter arguments for rows whose account is at ``path``: ``Position.objects.filter(**narrowed(request))``."""
+    """Return filter arguments for rows whose account is at ``path``: ``Order.objects.filter(**narrowed(request))``."""
     account = selected_account(request)
     return {path if path == "pk" else f"{path}_id": account.pk} if account else {}

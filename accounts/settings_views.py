@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -13,12 +13,13 @@ from rest_framework.authtoken.models import Token
 from accounts import tokens
 from accounts.forms import ProfileForm
 from accounts.models import User
+from accounts.selection import SignedInRequest
 from accounts.views import back
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def profile(request: HttpRequest) -> HttpResponse:
+def profile(request: SignedInRequest) -> HttpResponse:
     """Time zone and theme."""
     form = ProfileForm(request.POST or None, instance=User.objects.get(pk=request.user.pk))
     if request.method == "POST" and form.is_valid():
@@ -32,7 +33,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def theme(request: HttpRequest) -> HttpResponse:
+def theme(request: SignedInRequest) -> HttpResponse:
     """Switch light and dark; 204 for the script, back to the page without it."""
     wanted = request.POST.get("theme", "")
     if wanted in User.Theme.values:
@@ -44,7 +45,7 @@ def theme(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_GET
-def security(request: HttpRequest) -> HttpResponse:
+def security(request: SignedInRequest) -> HttpResponse:
     """What protects the sign-in, and where each part is changed."""
     from allauth.mfa.models import Authenticator
     from allauth.usersessions.models import UserSession
@@ -63,7 +64,7 @@ def security(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_http_methods(["GET", "POST"])
-def api_token(request: HttpRequest) -> HttpResponse:
+def api_token(request: SignedInRequest) -> HttpResponse:
     """The token that programs sign in with: made here, shown once, revoked here."""
     shown = ""
     if request.method == "POST":

@@ -9,13 +9,14 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.forms import BaseForm
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import forms, selection, services
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms
+from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
@@ -23,7 +24,7 @@ from tradebot.core.errors import InvalidInput, NotFound
 ENTRIES_PER_PAGE = 50
 
 
-def back(request: HttpRequest, fallback: str) -> HttpResponseRedirect:
+def back(request: SignedInRequest, fallback: str) -> HttpResponseRedirect:
     """Return to the page that a small form was on, if it is one of ours."""
     target = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(
@@ -34,7 +35,7 @@ def back(request: HttpRequest, fallback: str) -> HttpResponseRedirect:
 
 @login_required
 @require_POST
-def switch_account(request: HttpRequest) -> HttpResponse:
+def switch_account(request: SignedInRequest) -> HttpResponse:
     """Look at one account, or at all of them."""
     try:
         selection.choose(request, request.POST.get("account", ""))
@@ -45,7 +46,7 @@ def switch_account(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_GET
-def account_list(request: HttpRequest) -> HttpResponse:
+def account_list(request: SignedInRequest) -> HttpResponse:
     """Every account that the person owns or shares, with what it holds."""
     accounts = [choice.account for choice in selection.choices(request)]
     balances = _balances(accounts)
@@ -55,7 +56,7 @@ def account_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def account_new(request: HttpRequest) -> HttpResponse:
+def account_new(request: SignedInRequest) -> HttpResponse:
     """Make a paper account."""
     if request.method == "GET":
         form = forms.NewAccountForm(initial={"exchange": sources.default_market()})
@@ -74,28 +75,28 @@ def account_new(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_GET
-def account_detail(request: HttpRequest, pk: int) -> HttpResponse:
+def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
     return _page(request, _account(request, pk))
 
 
 @login_required
 @require_POST
-def account_deposit(request: HttpRequest, pk: int) -> HttpResponse:
+def account_deposit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put paper money in."""
     return _money(request, pk, services.deposit, "deposit_form", "Put in")
 
 
 @login_required
 @require_POST
-def account_withdraw(request: HttpRequest, pk: int) -> HttpResponse:
+def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take paper money out."""
     return _money(request, pk, services.withdraw, "withdraw_form", "Took out")
 
 
 @login_required
 @require_POST
-def account_reset(request: HttpRequest, pk: int) -> HttpResponse:
+def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
     account = _own(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
@@ -111,7 +112,7 @@ def account_reset(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_terms(request: HttpRequest, pk: int) -> HttpResponse:
+def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
     account = _own(request, pk)
     form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
@@ -127,7 +128,7 @@ def account_terms(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_rename(request: HttpRequest, pk: int) -> HttpResponse:
+def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
     account = _own(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
@@ -143,7 +144,7 @@ def account_rename(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_default(request: HttpRequest, pk: int) -> HttpResponse:
+def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
     account = _own(request, pk)
     try:
@@ -157,7 +158,7 @@ def account_default(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_archive(request: HttpRequest, pk: int) -> HttpResponse:
+def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
     account = _own(request, pk)
     try:
@@ -171,7 +172,7 @@ def account_archive(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_share(request: HttpRequest, pk: int) -> HttpResponse:
+def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
     account = _own(request, pk)
     form = forms.ShareForm(request.POST, auto_id="share_%s")
@@ -189,7 +190,7 @@ def account_share(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def account_revoke(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
+def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
     """End a share: the owner any, a member their own."""
     account = get_object_or_404(Account, pk=pk)
     try:
@@ -200,16 +201,16 @@ def account_revoke(request: HttpRequest, pk: int, user_id: int) -> HttpResponse:
     return redirect("account", pk=pk) if account.owner_id == request.user.pk else redirect("accounts")
 
 
-def _account(request: HttpRequest, pk: int) -> Account:
+def _account(request: SignedInRequest, pk: int) -> Account:
     return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
 
 
-def _own(request: HttpRequest, pk: int) -> Account:
+def _own(request: SignedInRequest, pk: int) -> Account:
     """Return an account to change: the person's own. A shared one is looked at, not rearranged."""
     return get_object_or_404(Account, pk=pk, owner_id=request.user.pk)
 
 
-def _money(request: HttpRequest, pk: int, act: Callable[..., Any], name: str, done: str) -> HttpResponse:
+def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str, done: str) -> HttpResponse:
     account = _own(request, pk)
     form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
     data = form.data
@@ -225,7 +226,7 @@ def _money(request: HttpRequest, pk: int, act: Callable[..., Any], name: str, do
 
 
 def _act(
-    request: HttpRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
+    request: SignedInRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
 ) -> HttpResponse:
     """Run one service for a valid form and return to the account, or show the form with its errors."""
     if form.is_valid():
@@ -239,7 +240,7 @@ def _act(
     return _page(request, account, **{name: form})
 
 
-def _page(request: HttpRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+def _page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
     owned = account.owner_id == request.user.pk
     context: dict[str, Any] = {
         "nav": "accounts",

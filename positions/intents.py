@@ -52,7 +52,7 @@ from positions.states import (
     side_of,
 )
 from tradebot.core import clock
-from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, plain
+from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, plain, quantize
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
 from tradebot.core.money import amount_total
@@ -354,7 +354,7 @@ def _size_entry(account: Account, product: Product, direction: Direction, intent
     if hold > free:
         raise OrderRefused(
             "insufficient_balance",
-            f"{plain(hold.normalize())} {currency} with fees are needed, {plain(free)} are free.",
+            f"{plain(quantize(hold))} {currency} with fees are needed, {plain(free)} are free.",
             needed=hold,
             free=free,
             currency=currency,
@@ -434,7 +434,7 @@ def _check_minimums(product: Product, base: Decimal | None, quote: Decimal | Non
         if asked is not None and (asked < minimum or asked <= ZERO):
             raise OrderRefused(
                 "below_minimum",
-                f"{plain(asked.normalize())} {currency} is below the smallest order of {plain(minimum)} {currency}.",
+                f"{plain(quantize(asked))} {currency} is below the smallest order of {plain(minimum)} {currency}.",
                 asked=asked,
                 minimum=minimum,
                 currency=currency,

@@ -231,10 +231,12 @@ def close_preview(position: Position) -> ClosePreview:
         raise OrderRefused("nothing_to_close", "This deal holds nothing.")
     exchange = position.account.exchange
     quote = market.fresh_quotes(exchange, [product.symbol]).get(product.symbol)
+    if quote is None:
+        raise MissingInformation("missing_price", f"There is no current price of {product.symbol}.")
     book = market.book(exchange, product.symbol)
     levels = book.bids if direction is Direction.LONG else book.asks
-    if quote is None or not levels:
-        raise MissingInformation("missing_price", f"There is no current price of {product.symbol}.")
+    if not levels:
+        raise MissingInformation("empty_book", f"Nobody trades {product.symbol} at the moment.")
     price = walked(levels, base=base)
     best = levels[0].price
     taker = venue_of(position.account).fee_rates()[1]

@@ -8,7 +8,7 @@ stay in their quote currency; ``Show in`` picks one. Only the account value is c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,13 +18,13 @@ from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from accounts.balances import balances_of
 from accounts.models import Account
-from accounts.selection import choices, selected_account
+from accounts.selection import SignedInRequest, choices, selected_account
 from bots.models import Bot, BotProduct
 from marketdata import market
 from positions import figures
@@ -132,13 +132,13 @@ class View:
 
 @login_required
 @require_GET
-def dashboard(request: HttpRequest) -> HttpResponse:
+def dashboard(request: SignedInRequest) -> HttpResponse:
     """Show the account in view, or all of one kind of money; to a page that renews itself only the changing parts."""
     template = "dashboard/live.html" if request.headers.get("HX-Request") else "dashboard.html"
     return render(request, template, {"nav": "dashboard", **gather(request)})
 
 
-def gather(request: HttpRequest) -> dict[str, Any]:
+def gather(request: SignedInRequest) -> dict[str, Any]:
     """Return everything that the page shows."""
     account = selected_account(request)
     in_view = [account] if account else [choice.account for choice in choices(request)]
@@ -196,7 +196,7 @@ def gather(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-# Figures ----------------------------------------------------------------------------------------------------------------
+# Figures ------------------------------------------------------------------------------------------------------------
 
 
 def account_value(accounts: Sequence[Account], currency: str) -> Value:
@@ -239,7 +239,7 @@ def _prices(exchange: str, currency: str, held: Iterable[tuple[str, str]]) -> di
 
 
 def added_up(days: Sequence[DayProfit], total: Decimal) -> dict[str, list[Any]]:
-    """Return a chart's data: realised profit of each day and what all days up to it add up to (``total`` at the end)."""
+    """Return a chart's data: realised profit of each day, and what the days up to it add up to (at last ``total``)."""
     running = total - sum((row.profit for row in days), ZERO)
     sums = []
     for row in days:
@@ -272,12 +272,12 @@ def running_bots(account_ids: Sequence[int], cards: Iterable[DealCard], month: A
     decided: dict[int, BotProduct] = {}
     for pair in BotProduct.objects.filter(bot__in=bots, last_changed_at__isnull=False).select_related("product"):
         known = decided.get(pair.bot_id)
-        if known is None or pair.last_changed_at > known.last_changed_at:  # type: ignore[operator]
+        if known is None or pair.last_changed_at > known.last_changed_at:
             decided[pair.bot_id] = pair
     return [_bot_row(bot, by_bot[bot.pk], earned.get(bot.pk), decided.get(bot.pk)) for bot in bots]
 
 
-def _bot_row(bot: Bot, cards: list[DealCard], earned: dict[str, Any] | None, pair: BotProduct | None) -> BotRow:
+def _bot_row(bot: Bot, cards: list[DealCard], earned: Mapping[str, Any] | None, pair: BotProduct | None) -> BotRow:
     sums = figures.open_totals(card.figures for card in cards).get(bot.quote_currency, OpenTotals())
     most = bot.settings.get("max_active_deals")
     decision = bot.last_error or (f"{pair.product.symbol}: {pair.last_message}" if pair and pair.last_message else "")
@@ -326,10 +326,10 @@ def _trade(order: Order) -> Trade:
     return Trade(order, what, refused, order.position.realised_quote if ends and closed and not refused else None)
 
 
-# What waits for a person -------------------------------------------------------------------------------------------------
+# What waits for a person --------------------------------------------------------------------------------------------
 
 
-def needs(request: HttpRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
+def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
     """Return what waits for the reader in the accounts in view, the most urgent first. Four queries."""
     found = [_deal_need(card) for card in cards if card.note is not None]
     since = view.now - RECENT
@@ -372,7 +372,7 @@ def needs(request: HttpRequest, view: View, cards: Iterable[DealCard]) -> list[N
             "attention",
             "Not ours",
             f"{row.symbol} on {row.account.name}",
-            f"was {'bought' if row.side == 'buy' else 'sold'} outside Tradebot. Balances may be lower than bots expect.",
+            f"was {'bought' if row.side == 'buy' else 'sold'} outside Tradebot; bots may find less than they expect.",
             "account",
             row.account_id,
             "See the account",
@@ -384,7 +384,7 @@ def needs(request: HttpRequest, view: View, cards: Iterable[DealCard]) -> list[N
 
 def _deal_need(card: DealCard) -> Need:
     note, deal = card.note, card.position
-    assert note is not None  # noqa: S101 (only asked for cards with one)
+    assert note is not None
     badge = next((row.text for row in card.badges if row.kind == "failed"), "Needs you")
     number = f" #{deal.deal_number}" if deal.deal_number else ""
     kind = "failed" if badge != "Needs you" else "attention"
@@ -405,7 +405,7 @@ def _loop_needs(late: Iterable[tuple[str, float | None]]) -> list[Need]:
     ]
 
 
-# Small parts -----------------------------------------------------------------------------------------------------------
+# Small parts --------------------------------------------------------------------------------------------------------
 
 
 def _kind(paper: bool) -> str:

@@ -42,7 +42,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
         "checks": {name: "failed" if found else "ok" for name, found in reasons.items()},
         "reasons": [reason for found in reasons.values() for reason in found],
     }
-    return JsonResponse(body, status=200 if ready else 503)
+    response = JsonResponse(body, status=200 if ready else 503)
+    response._has_been_logged = True  # type: ignore[attr-defined] (as Django marks it: a probe is no failed request)
+    return response
 
 
 def _database() -> list[str]:

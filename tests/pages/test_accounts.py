@@ -5,7 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms, User
@@ -148,8 +150,8 @@ def test_renaming_making_default_and_archiving(browser: Client, account: Account
         other.refresh_from_db()
     assert (other.name, other.is_default) == ("Third", True)
 
-    browser.post(reverse("account_archive", args=[other.pk]))
-    assert "Third" not in text(browser.get(reverse("accounts"))).split("<main")[1].replace("Third is archived", "")
+    browser.post(reverse("account_archive", args=[other.pk]), follow=True)
+    assert "Third" not in text(browser.get(reverse("accounts")))
 
 
 def test_the_only_account_is_not_archived(browser: Client, account: Account) -> None:
@@ -209,9 +211,6 @@ def test_an_account_is_shared_and_the_share_ended(browser: Client, account: Acco
 
 
 def test_a_long_journal_is_paged_at_the_same_cost(browser: Client, account: Account) -> None:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
     address = reverse("account", args=[account.pk])
 
     def cost() -> int:
@@ -226,4 +225,4 @@ def test_a_long_journal_is_paged_at_the_same_cost(browser: Client, account: Acco
 
     assert cost() == before
     assert "?page=2" in text(browser.get(address))
-    assert "13" not in browser.get(address, {"page": "999"}).context["page"].object_list
+    assert browser.get(address, {"page": "999"}).context["page"].number == 2

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from accounts.models import Account
+from accounts.models import Account, PaperBalance
 from bots.models import Bot
 from positions.states import ExitReason, OrderStatus, PositionStatus, Purpose
 from tests.factories import (
@@ -26,6 +26,7 @@ from tests.factories import (
 )
 from tests.pages.markup import offences, text
 from tradebot.core import clock
+from tradebot.core.scoping import all_accounts
 
 
 def closed_deal(account: Account, profit: str, symbol: str = "BTC-USD", **changes: object) -> None:
@@ -103,9 +104,6 @@ def test_f32_live_and_paper_never_meet_in_a_figure(browser: Client, account: Acc
 
 
 def test_the_account_value_counts_what_has_a_price_and_names_the_rest(browser: Client, account: Account) -> None:
-    from accounts.models import PaperBalance
-    from tradebot.core.scoping import all_accounts
-
     with all_accounts("a coin without a price"):
         PaperBalance.objects.create(account=account, currency="XYZ", total=Decimal(7))
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
+from django.template.loader import render_to_string
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import Account, Membership, User
-from tests.factories import AccountFactory, MembershipFactory, PositionFactory, BotFactory, UserFactory
+from tests.factories import AccountFactory, BotFactory, MembershipFactory, PositionFactory, UserFactory
 from tests.pages.markup import offences, text
+from tradebot.core.scoping import all_accounts
 
 OWN_PAGES = ["dashboard", "accounts", "account_new", "settings", "settings_security", "settings_api"]
 SIGN_IN_PAGES = ["account_login", "account_signup", "account_reset_password"]
@@ -123,9 +127,6 @@ def test_an_account_that_is_no_longer_shared_falls_back_to_all(browser: Client, 
     fund = AccountFactory(name="Family fund")
     share = MembershipFactory(account=fund, user=account.owner)
     browser.post(reverse("switch_account"), {"account": fund.pk})
-    Membership.objects.none()
-    from tradebot.core.scoping import all_accounts
-
     with all_accounts("the owner ends the share"):
         share.delete()
 
@@ -168,12 +169,7 @@ def test_administration_is_offered_to_staff_only(browser: Client, trader: User) 
     assert "Administration" in text(browser.get(reverse("accounts")))
 
 
-def test_the_shell_costs_the_same_however_many_accounts_there_are(
-    browser: Client, account: Account, django_assert_num_queries: object
-) -> None:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+def test_the_shell_costs_the_same_however_many_accounts_there_are(browser: Client, account: Account) -> None:
     def cost() -> int:
         cache.clear()
         with CaptureQueriesContext(connection) as queries:
@@ -189,8 +185,6 @@ def test_the_shell_costs_the_same_however_many_accounts_there_are(
 
 @pytest.mark.parametrize("code", ["400", "403", "403_csrf", "404", "500"])
 def test_error_pages_need_nothing_but_themselves(code: str) -> None:
-    from django.template.loader import render_to_string
-
     page = render_to_string(f"{code}.html")
 
     assert "<h1>" in page

@@ -499,9 +499,7 @@ def test_f29_a_remainder_too_small_to_trade_closes_at_its_current_value(outside:
     position = outside.open("100")
     outside.venue.price = Decimal(4)  # one BTC is now worth less than the smallest order
     with refused("closed_as_dust"):
-        execution.intend(
-            position, Intent(purpose=Purpose.STOP_LOSS, sequence=1, reference_price=outside.venue.price)
-        )
+        execution.intend(position, Intent(purpose=Purpose.STOP_LOSS, sequence=1, reference_price=outside.venue.price))
     position.refresh_from_db()
     assert (position.status, position.exit_reason, position.dust_price) == ("closed", "dust", 4)
     assert position.realised_quote == Decimal(4) - Decimal("100.6")
@@ -641,7 +639,12 @@ def test_a_partly_filled_safety_order_counts_its_levels_once_it_is_final(outside
     assert outside.venue is not None
     position = outside.open("100")
     order = outside.place(
-        position, Purpose.SAFETY_ORDER, order_type=OrderType.LIMIT, base_size=Decimal(1), limit_price=Decimal(90), levels=2
+        position,
+        Purpose.SAFETY_ORDER,
+        order_type=OrderType.LIMIT,
+        base_size=Decimal(1),
+        limit_price=Decimal(90),
+        levels=2,
     )
     outside.venue.fill(order.client_order_id, "0.1")
     report = outside.venue.find(order.client_order_id)

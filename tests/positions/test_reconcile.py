@@ -185,7 +185,12 @@ def test_f14_a_restart_with_open_deals_changes_nothing_and_sends_nothing(outside
     position = outside.open("100")
     Position.objects.filter(pk=position.pk).update(trail={"armed": True, "peak": "120"})
     outside.place(
-        position, Purpose.SAFETY_ORDER, order_type=OrderType.LIMIT, base_size=Decimal(1), limit_price=Decimal(90), levels=1
+        position,
+        Purpose.SAFETY_ORDER,
+        order_type=OrderType.LIMIT,
+        base_size=Decimal(1),
+        limit_price=Decimal(90),
+        levels=1,
     )
     outside.place(position, Purpose.LIMIT_CLOSE, order_type=OrderType.LIMIT, limit_price=Decimal(130))
     rows = [list(model.objects.order_by("pk").values()) for model in (Position, Order, Fill)]

@@ -60,14 +60,16 @@ class Story:
             for n, (piece, price) in enumerate(zip(self.pieces, self.prices, strict=True))
         ]
         said = [(OrderStatus.OPEN, 0)]
-        said += [(OrderStatus.PARTIALLY_FILLED, n) for n in range(1, len(trades) + (self.ending is not OrderStatus.FILLED))]
+        said += [
+            (OrderStatus.PARTIALLY_FILLED, n) for n in range(1, len(trades) + (self.ending is not OrderStatus.FILLED))
+        ]
         said += [(self.ending, len(trades))]
         return [OrderReport(order.client_order_id, f"v-{name}", status, tuple(trades[:n])) for status, n in said]
 
 
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
-    pieces = draw(st.lists(st.integers(1, 3000), min_size=1, max_size=4))
+    pieces = draw(st.lists(st.integers(50, 3000), min_size=1, max_size=4))
     prices = draw(st.lists(st.integers(80, 120), min_size=len(pieces), max_size=len(pieces)))
     ending = draw(st.sampled_from([OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.EXPIRED]))
     return Story(pieces, prices, ending)

@@ -17,18 +17,29 @@ _SHARED: list[Any] = [
 ]
 
 
+PROBES = ("GET /healthz", "GET /readyz")
+
+
+def _without_probes(logger: Any, method: str, event: Any) -> Any:
+    """Drop the request lines of health probes: they come every few seconds, and red ones at the level of errors."""
+    if str(event.get("request", "")).startswith(PROBES):
+        raise structlog.DropEvent
+    return event
+
+
 def logging_config(log_format: str, level: str) -> dict[str, Any]:
     """Return the LOGGING dict; ``log_format`` is "console" or "json". Raises ValueError for another one."""
     if log_format not in {"console", "json"}:
         raise ValueError(f"LOG_FORMAT is console or json, not {log_format!r}")
     structlog.configure(
         processors=[
+            _without_probes,
             *_SHARED,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ]
         if log_format == "json"
-        else [*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        else [_without_probes, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

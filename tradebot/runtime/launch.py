@@ -1,4 +1,4 @@
-"""Start of a supervised process: ``python -m tradebot.runtime.launch (daphne|celery) arguments``.
+"""Start of a supervised process: ``python -m tradebot.runtime.launch (web|worker|beat) arguments``.
 
 Importing takes most of a process's start, and preparing the database takes as long again, so both happen at the same
 time: a gated process imports everything first and then waits for the word on its standard input.
@@ -7,35 +7,74 @@ time: a gated process imports everything first and then waits for the word on it
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import warnings
 
 from tradebot.runtime.children import GATE_WORD
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> None:
-    """Import, wait for the gate if there is one, become the program."""
-    program = arguments[0]
+def main(program: str, arguments: list[str]) -> None:
+    """Become the program, which imports, passes the gate, and works until it is stopped."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
-    if program == "daphne":
-        from daphne.cli import CommandLineInterface  # before anything else may bring in Twisted's default reactor
+    {"web": web, "worker": worker, "beat": beat}[program](arguments)
 
+
+def web(arguments: list[str]) -> None:
+    """Serve pages, API and sockets; ``arguments`` are Daphne's."""
+    from daphne.cli import CommandLineInterface  # before anything else may bring in Twisted's default reactor
+
+    _import_everything()
+    import tradebot.urls  # noqa: F401 (the pages)
+
+    _wait_at_the_gate()
+    CommandLineInterface().run(arguments)
+
+
+def worker(arguments: list[str]) -> None:
+    """Carry out tasks; ``arguments`` are those of ``celery worker``."""
+    from celery.platforms import SecurityWarning
+
+    _import_everything()
+    from tradebot.celery import app
+
+    _wait_at_the_gate()
+    # Its concern is pickle in the hands of root; nothing but JSON is accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    sys.exit(app.start(["--quiet", "worker", *arguments]))
+
+
+def beat(arguments: list[str]) -> None:
+    """Send due tasks by name; ``arguments`` is the file that remembers when. Needs no Django, so it stays small."""
+    from logging.config import dictConfig
+
+    from celery.beat import Service
+    from django.conf import settings
+
+    from tradebot.celery import app
+
+    dictConfig(settings.LOGGING)
+    service = Service(app, schedule_filename=arguments[0])
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # the service ends its loop on this
+    _wait_at_the_gate()
+    service.start()
+
+
+def _import_everything() -> None:
     import django
 
     django.setup()
     from tradebot.celery import app
 
     app.loader.import_default_modules()
-    if program == "daphne":
-        import tradebot.urls  # noqa: F401 (the pages)
+
+
+def _wait_at_the_gate() -> None:
     if os.environ.pop("TRADEBOT_GATED", "") and sys.stdin.read() != GATE_WORD:
         sys.exit(1)  # the supervisor is gone
-    if program == "daphne":
-        CommandLineInterface().run(arguments[1:])
-    else:
-        sys.exit(app.start(arguments[1:]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

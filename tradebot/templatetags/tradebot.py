@@ -54,7 +54,7 @@ def number(value: Any) -> Decimal | None:
 
 
 def written(value: Decimal, places: int, *, plus: bool = False) -> str:
-    """Return ``value`` with ``places`` digits after the point, thin spaces and a real minus; ``plus`` adds a plus sign."""
+    """Return ``value`` with ``places`` digits after the point, thin spaces, a real minus, and a plus if asked for."""
     rounded = value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN, context=MONEY)
     text = f"{abs(rounded):,.{places}f}".replace(",", THIN)
     sign = MINUS if rounded < ZERO else "+" if plus and rounded > ZERO else ""
@@ -62,7 +62,7 @@ def written(value: Decimal, places: int, *, plus: bool = False) -> str:
 
 
 def _places(value: Decimal, how: Any) -> int:
-    """Read a filter's argument: a number of places, a currency, or nothing (as many as the number has, at most eight)."""
+    """Read a filter's argument: places, a currency, or nothing (as many as the number has, at most eight)."""
     if isinstance(how, bool) or how is None or how == "":
         return min(places_of_step(value), MOST_PLACES) if value else 0
     if isinstance(how, int):
@@ -174,7 +174,7 @@ def span(seconds: Any) -> str:
     if found is None:
         return UNKNOWN
     left = max(0, int(found))
-    parts = []
+    parts: list[str] = []
     for size, name in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         count, left = divmod(left, size)
         if parts or count:
@@ -192,9 +192,10 @@ def age(moment: datetime | None, until: datetime | None = None) -> str:
 
 @register.filter
 def localtime(moment: datetime | None, style: str = "") -> str:
-    """Write a moment in the reader's zone. Styles: ``""`` 16 Jan 2018, 20:14 · ``time`` · ``day`` · ``short`` · ``full``.
+    """Write a moment in the reader's zone, as ``16 Jan 2018, 20:14``, or in a style.
 
-    ``short`` is the time today and the day otherwise; ``full`` has seconds and names the zone.
+    ``time`` and ``day`` are parts of it; ``short`` is the time today and the day otherwise; ``full`` has the weekday
+    and seconds and names the zone.
     """
     if moment is None:
         return UNKNOWN
