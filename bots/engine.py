@@ -46,7 +46,7 @@ __all__ = ["ChunkResult", "active_bots", "claim_due", "dispatch", "run_chunk"]
 
 log = structlog.get_logger(__name__)
 
-CHUNK_BOTS = 500
+CHUNK_BOTS = 1000
 CLAIM_LIMIT = 10_000
 LEASE = timedelta(seconds=45)
 REFRESH_NUMBERS = timedelta(minutes=15)

@@ -87,7 +87,7 @@ class ConditionDraft:
             return "a group that cannot be read"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the condition for the schema; texts that are no numbers go through as they are and are refused there."""
+        """Return the condition for the schema; texts that are no numbers go through, to be refused there."""
         if self.nested:
             try:
                 found: dict[str, Any] = json.loads(self.nested)

@@ -2,8 +2,8 @@
 
 A :class:`BotDraft` is the whole form as text: read from a bot, a template or what a browser sent, changed by the form's
 own buttons, and turned into the arguments of ``bots.services``. What cannot be read or is refused stays as typed, with
-the reason beside the field. The fields, their ranges and choices come from ``bots.strategies.forms``, so the form offers
-nothing that the engine does not know (F42).
+the reason beside the field. Fields, ranges and choices come from ``bots.strategies.forms``, so nothing is offered that
+the engine does not know (F42).
 """
 
 from __future__ import annotations

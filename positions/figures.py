@@ -363,7 +363,7 @@ def realised(positions: QuerySet[Position], now: datetime, zone: ZoneInfo) -> di
         when = Q(closed_at__lte=now) if start is None else Q(closed_at__gte=start, closed_at__lte=now)
         sums[f"profit_{period.name}"] = amount_total("realised_quote", filter=when)
         sums[f"deals_{period.name}"] = Count("id", filter=when)
-    rows: Iterable[dict[str, Any]] = ended(positions).values("product__quote").annotate(**sums)
+    rows: Any = ended(positions).values("product__quote").annotate(**sums)
     return {
         row["product__quote"]: {
             period: Realised(row[f"profit_{period.name}"], row[f"deals_{period.name}"], period.days)

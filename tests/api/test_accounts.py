@@ -32,7 +32,11 @@ def test_a_list_shows_own_and_shared_accounts_with_balances_as_strings(people: P
 def test_a_paper_account_is_opened_and_seen_in_the_same_answer(people: People, client_of: ClientOf) -> None:
     answer = client_of(people.bob).post("/api/accounts/", {"name": "Second", "exchange": "simulated"}, format="json")
     assert answer.status_code == 201
-    assert {row["currency"]: row["free"] for row in answer.data["balances"]} == {"BTC": "1", "ETH": "10", "USD": "100000"}
+    assert {row["currency"]: row["free"] for row in answer.data["balances"]} == {
+        "BTC": "1",
+        "ETH": "10",
+        "USD": "100000",
+    }
     taken = client_of(people.bob).post("/api/accounts/", {"name": "Second", "exchange": "simulated"}, format="json")
     assert (taken.status_code, taken.data["field"]) == (400, "name")
 
@@ -65,7 +69,11 @@ def test_a_reset_goes_back_to_the_start_and_keeps_the_journal(people: People, cl
     ann = client_of(people.ann)
     answer = ann.post(f"/api/accounts/{people.account.pk}/reset/")
     assert answer.status_code == 200
-    assert {row["currency"]: row["total"] for row in answer.data["balances"]} == {"BTC": "1", "ETH": "10", "USD": "100000"}
+    assert {row["currency"]: row["total"] for row in answer.data["balances"]} == {
+        "BTC": "1",
+        "ETH": "10",
+        "USD": "100000",
+    }
     assert ann.get(f"/api/accounts/{people.account.pk}/entries/").data["count"] > 2
 
 
@@ -110,8 +118,12 @@ def test_f23_an_amount_that_is_none_is_refused_by_name(people: People, client_of
     assert (answer.status_code, answer.data["field"]) == (400, "amount")
 
 
-@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "1e99999999999999999999"])
-def test_f23_number_literals_beyond_reason_are_refused_by_name(people: People, client_of: ClientOf, literal: str) -> None:
+@pytest.mark.parametrize(
+    "literal", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "1e99999999999999999999"]
+)
+def test_f23_number_literals_beyond_reason_are_refused_by_name(
+    people: People, client_of: ClientOf, literal: str
+) -> None:
     path, body = f"/api/accounts/{people.account.pk}/deposit/", f'{{"currency": "USD", "amount": {literal}}}'
     answer = client_of(people.ann).post(path, body, content_type="application/json")
     assert (answer.status_code, answer.data["field"]) == (400, "amount")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -123,7 +124,8 @@ def test_an_observer_looks_and_does_not_touch(people: People, client_of: ClientO
 def test_f23_what_cannot_be_accepted_is_named(
     people: People, client_of: ClientOf, pair: Product, changes: dict[str, Any], field: str
 ) -> None:
-    answer = client_of(people.ann).post("/api/bots/", body(people, **changes), format="json")
+    literals = json.dumps(body(people, **changes)).replace("Infinity", "1e400")
+    answer = client_of(people.ann).post("/api/bots/", literals, content_type="application/json")
     assert answer.status_code == 400
     assert answer.data["field"].split(".")[0] == field, answer.data
     assert set(answer.data) >= {"code", "detail", "field"}
@@ -132,7 +134,7 @@ def test_f23_what_cannot_be_accepted_is_named(
 def test_settings_errors_are_all_told(people: People, client_of: ClientOf, pair: Product) -> None:
     wrong = {"take_profit": "9999", "stop_loss": "-1"}
     answer = client_of(people.ann).post("/api/bots/", body(people, settings=wrong), format="json")
-    assert {error["field"] for error in answer.data["numbers"]["errors"]} >= {"take_profit", "stop_loss"}
+    assert set(answer.data["errors"]) >= {"take_profit", "stop_loss"}
 
 
 def test_decisions_tell_why(people: People, client_of: ClientOf) -> None:

@@ -26,7 +26,10 @@ def deal(people: People) -> Position:
     market_services.refresh_prices("simulated", ["BTC-USD"])
     product = ProductFactory()
     position: Position = PositionFactory(
-        bot=BotFactory(account=people.account, products=[product]), product=product, budget_quote=Decimal(1000), open=True
+        bot=BotFactory(account=people.account, products=[product]),
+        product=product,
+        budget_quote=Decimal(1000),
+        open=True,
     )
     order = OrderFactory(position=position, status="filled", finished_at=clock.now())
     FillFactory(order=order, price=Decimal(100), base=Decimal("0.01"))

@@ -61,7 +61,7 @@ class OutsideVenue:
         self.strangers: list[tuple[UUID | None, str, Side, Trade]] = []
         self.asked = 0
 
-    # What a test does to it --------------------------------------------------------------------------------------------
+    # What a test does to it -------------------------------------------------------------------------------------------
 
     def fail(self, call: str, error: BaseException, *, done: bool = False) -> None:
         """Let the next ``call`` raise, after it was carried out if ``done``."""
@@ -72,7 +72,7 @@ class OutsideVenue:
         order = self.orders[client_order_id]
         return self._execute(order, Decimal(base), price or order.placed.limit_price or self.price)
 
-    # The contract ----------------------------------------------------------------------------------------------------
+    # The contract -----------------------------------------------------------------------------------------------------
 
     def balances(self) -> dict[str, Balance]:
         self._maybe_fail("balances", done=False)
@@ -127,7 +127,7 @@ class OutsideVenue:
         self._maybe_fail("fees", done=False)
         return FEE, FEE
 
-    # Inside ------------------------------------------------------------------------------------------------------------
+    # Inside -----------------------------------------------------------------------------------------------------------
 
     def _maybe_fail(self, call: str, *, done: bool) -> None:
         waiting = self.faults.get(call)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import close_old_connections, connection, connections, transaction
+from django.db import close_old_connections, connections, transaction
 from django.db.models import ProtectedError
 
-from accounts.models import Account, PaperBalance, PaperEntry
+from accounts.models import PaperBalance, PaperEntry
 from bots.models import Bot
 from positions import booking, execution, intents
 from positions.execution import Intent
@@ -30,7 +29,6 @@ from positions.states import (
 from tests.factories import AccountFactory, BotFactory, ProductFactory
 from tests.positions.conftest import MOMENT, Desk
 from tests.positions.outside import Killed
-from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, OrderRefused, VenueRejected, VenueUnavailable, VenueUnknown
 from tradebot.core.models import GlobalSettings
 from tradebot.core.money import amount_total
@@ -222,7 +220,7 @@ def test_f10_parallel_opens_share_one_free_balance() -> None:
     assert {result.code for result in results if isinstance(result, OrderRefused)} == {"insufficient_balance"}
 
 
-# What the venue says ----------------------------------------------------------------------------------------------------
+# What the venue says --------------------------------------------------------------------------------------------------
 
 
 def test_f4_a_report_without_an_order_id_is_not_a_fill(outside: Desk) -> None:

@@ -45,7 +45,7 @@ def unknown(desk: Desk, *, arrived: bool) -> Order:
     return execution.submit(desk.intend_open())
 
 
-# The answer was lost ---------------------------------------------------------------------------------------------------
+# The answer was lost --------------------------------------------------------------------------------------------------
 
 
 def test_f5_an_order_whose_answer_was_lost_is_found_by_its_client_id(outside: Desk) -> None:
@@ -136,7 +136,7 @@ def test_an_acknowledged_order_that_disappears_is_never_sent_again(outside: Desk
     assert (order.status, order.error_code, len(outside.venue.arrivals)) == (OrderStatus.CANCELLED, "vanished", 1)
 
 
-# The process died ------------------------------------------------------------------------------------------------------
+# The process died -----------------------------------------------------------------------------------------------------
 
 
 def test_an_order_that_was_written_but_never_sent_is_sent_while_it_is_fresh(outside: Desk) -> None:
@@ -222,7 +222,7 @@ def test_f18_a_limit_close_that_was_cancelled_at_the_venue_is_noticed(outside: D
     assert (position.status, order.status) == (PositionStatus.OPEN, OrderStatus.CANCELLED)
 
 
-# Cancels -----------------------------------------------------------------------------------------------------------------
+# Cancels --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("done", [True, False])
@@ -270,7 +270,7 @@ def test_f22_entries_of_a_deal_that_a_close_has_emptied_are_cancelled(outside: D
     assert (entry.status, position.status, position.exit_reason) == ("cancelled", "closed", "stop_loss")
 
 
-# Many accounts -----------------------------------------------------------------------------------------------------------
+# Many accounts --------------------------------------------------------------------------------------------------------
 
 
 def test_f67_one_account_that_fails_does_not_stop_the_others(outside: Desk) -> None:
@@ -327,7 +327,7 @@ def test_looking_at_resting_orders_without_news_costs_a_constant_number_of_queri
         reconcile_account(outside.account.pk)
 
 
-# Executions of nobody ----------------------------------------------------------------------------------------------------
+# Executions of nobody -------------------------------------------------------------------------------------------------
 
 
 def stranger(name: str, at: datetime) -> tuple[None, str, Side, Trade]:
@@ -360,7 +360,7 @@ def test_f11_a_late_execution_of_an_order_of_ours_is_booked_where_it_belongs(out
     assert order.filled_base == Decimal("0.5")
 
 
-# Resting orders at the paper venue, and the tasks ------------------------------------------------------------------------
+# Resting orders at the paper venue, and the tasks ---------------------------------------------------------------------
 
 
 def test_a_resting_paper_order_is_matched_and_booked_by_the_monitor(paper: Desk) -> None:

@@ -88,10 +88,18 @@ def _first(detail: Any, field: str = "") -> tuple[str, str, str]:
     return getattr(detail, "code", "invalid") or "invalid", str(detail), field
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return plain(value)
-    return value if isinstance(value, list | dict | int) else str(value)
+def _body(exc: errors.TradebotError) -> dict[str, Any]:
+    """Return the answer to an expected failure: the numbers behind it, and all fields at fault where there are several."""
+    detail = dict(exc.detail)
+    found = detail.pop("errors", None)
+    body: dict[str, Any] = {"code": exc.code, "detail": exc.message, "field": exc.field}
+    if detail:
+        body["numbers"] = {
+            name: plain(value) if isinstance(value, Decimal) else str(value) for name, value in detail.items()
+        }
+    if found:
+        body["errors"] = {error["field"]: [error["message"]] for error in found}
+    return body
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -102,11 +110,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         exc = exceptions.ValidationError(detail=exc.message_dict if hasattr(exc, "error_dict") else exc.messages)
     if isinstance(exc, errors.TradebotError):
         code = next((number for kind, number in _STATUS if isinstance(exc, kind)), status.HTTP_400_BAD_REQUEST)
-        numbers = {
-            name: plain(value) if isinstance(value, Decimal) else str(value) for name, value in exc.detail.items()
-        }
-        body = {"code": exc.code, "detail": exc.message, "field": exc.field}
-        return Response({**body, "numbers": numbers} if numbers else body, status=code)
+        return Response(_body(exc), status=code)
     response = views.exception_handler(exc, context)
     if response is not None:
         code_text, sentence, field = _first(response.data)

@@ -39,6 +39,10 @@ class OwnedViewSet(viewsets.GenericViewSet):
     permission_classes = [permissions.IsAuthenticated, MayChange]
     lookup_value_regex = "[0-9]+"
 
+    def filter_queryset(self, queryset: Any) -> Any:
+        """Filter lists only: an action on one row reads the query's words in its own way."""
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
+
 
 class IdFilter(filters.Filter):
     """Rows by an id, such as their parent's. An id outside the scope is like one that does not exist: no rows.

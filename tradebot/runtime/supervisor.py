@@ -134,7 +134,7 @@ class _Supervisor:
         }
         self.valkey = self._valkey() if env.embeds_valkey else None
         self.prepare = self._python("prepare", ROOT / "manage.py", "prepare")
-        self.web = self._launched("web", *self._daphne())
+        self.web = self._launched("web", "web", *self._daphne())
         self.worker = self._launched("worker", "worker", *_WORKER)
         self.beat = self._launched("beat", "beat", env.data_dir / "beat-schedule")
 
@@ -151,7 +151,6 @@ class _Supervisor:
         limits = ["--websocket-max-message-size", 65536, "--websocket-max-frame-size", 65536]
         closing = ["--application-close-timeout", 3, "--verbosity", 0, *proxy]
         return [
-            "daphne",
             "--bind",
             self.env.bind,
             "--port",

@@ -1,0 +1,333 @@
+"""What the bot form shows besides its fields: pairs to choose, the live ladder, the present values of the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Any, Final
+
+from accounts.models import Account
+from bots import capital, market_views, strategies
+from bots.capital import Preview
+from bots.conditions import Operator, Tree, describe, evaluate, vocabulary
+from bots.forms import BotDraft
+from bots.models import Bot
+from bots.services import open_deal_count
+from marketdata.indicators import INDICATORS
+from marketdata.models import Product
+from marketdata.store import store
+from marketdata.timeframes import Timeframe
+from tradebot.core import clock
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.errors import TradebotError
+
+__all__ = ["FormPage", "LadderChart", "LadderRow", "form_page"]
+
+MOST_SUGGESTED: Final = 400
+QUICK_PAIRS: Final = 8
+MOST_ROWS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LadderRow:
+    """A line of the ladder's table. Amounts are in quote, or in percent of the deal while its budget is not known."""
+
+    name: str
+    drop_pct: Decimal | None
+    price: Decimal
+    size: Decimal
+    total: Decimal
+    to_target_pct: Decimal | None
+    is_low: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """An order on the ladder's chart; the area of its ring follows its size."""
+
+    x: str
+    y: str
+    radius: str
+
+
+@dataclass(frozen=True, slots=True)
+class LadderChart:
+    """The ladder as a drawing of 320 × 150: each order's price, the average and the target after it."""
+
+    dots: tuple[Dot, ...]
+    average: str
+    target: str
+    labels: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(slots=True)
+class FormPage:
+    """Everything the form's template needs beyond the draft."""
+
+    draft: BotDraft
+    bot: Bot | None
+    account: Account | None
+    accounts: list[Account]
+    quote: str
+    locked_quote: str
+    open_deals: int
+    products: list[Product]
+    suggestions: list[str]
+    quick: list[str]
+    parsed: Any
+    preview: Preview | None
+    rows: list[LadderRow]
+    more_rows: int
+    chart: LadderChart | None
+    sentences: dict[str, str]
+    now_symbol: str
+
+    @property
+    def can_save(self) -> bool:
+        """Return whether nothing is known that stands against saving."""
+        return not self.draft.errors and (self.preview is None or self.preview.is_workable)
+
+    @property
+    def is_paper(self) -> bool:
+        return self.account is None or self.account.is_paper
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """Return what the condition builder offers."""
+        return _VOCABULARY
+
+    @property
+    def error_fields(self) -> list[tuple[str, str]]:
+        """Return every field of the schema with its message, empty ones too: for renewing them all at once."""
+        names = strategies.get(self.draft.strategy).settings_model.model_fields
+        return [(name, self.draft.errors.get(name, "")) for name in names if name not in self.draft.trees]
+
+
+_VOCABULARY: Final[dict[str, Any]] = {
+    **vocabulary(),
+    "indicators": [(spec.name, spec.label) for spec in INDICATORS.values()],
+    "operators": [(operator.value, operator.words) for operator in Operator],
+}
+
+
+def form_page(draft: BotDraft, bot: Bot | None = None) -> FormPage:
+    """Return what the form shows for ``draft``; writes what is wrong with it into the draft's errors."""
+    accounts = list(Account.objects.editable().filter(archived_at__isnull=True))
+    account = bot.account if bot is not None else _chosen(accounts, draft)
+    if bot is None and account is not None:
+        draft.account_id = str(account.pk)
+    deals = open_deal_count(bot) if bot is not None else 0
+    locked = bot.quote_currency if bot is not None and deals else ""
+    _take_wanted_pair(draft, account, locked)
+    products = _products(draft, account)
+    quote = locked or (products[0].quote if products else "")
+    suggestions = _suggestions(account, quote, draft.symbols)
+    parsed = draft.parsed()
+    budget = draft.budget()
+    preview = None
+    if parsed is not None and budget is not None and account is not None and products:
+        preview = _preview(draft, parsed, budget, account, products)
+    shown = preview.shown if preview else None
+    symbol = shown.product.symbol if shown else (products[0].symbol if products else "")
+    _show_present_values(draft, parsed, next((p for p in products if p.symbol == symbol), None))
+    rows = _rows(preview) if preview else []
+    return FormPage(
+        draft=draft,
+        bot=bot,
+        account=account,
+        accounts=accounts,
+        quote=quote,
+        locked_quote=locked,
+        open_deals=deals,
+        products=products,
+        suggestions=suggestions,
+        quick=[] if draft.symbols else suggestions[:QUICK_PAIRS],
+        parsed=parsed,
+        preview=preview,
+        rows=rows[:MOST_ROWS],
+        more_rows=max(len(rows) - MOST_ROWS, 0),
+        chart=_chart(preview) if preview else None,
+        sentences=_sentences(draft, parsed),
+        now_symbol=symbol,
+    )
+
+
+def _chosen(accounts: Sequence[Account], draft: BotDraft) -> Account | None:
+    """Return the account asked for, else the default one, else the first."""
+    asked = next((account for account in accounts if str(account.pk) == draft.account_id), None)
+    return asked or next((account for account in accounts if account.is_default), accounts[0] if accounts else None)
+
+
+# Pairs --------------------------------------------------------------------------------------------------------------
+
+
+def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> None:
+    """Move what was typed into the pair field to the chosen pairs, "XMR" completed by the bot's quote currency."""
+    wanted, draft.wanted_pair = draft.wanted_pair, ""
+    if not wanted or account is None:
+        return
+    online = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE)
+    quote = locked or _quote_of(draft.symbols)
+    names = [wanted] if "-" in wanted or not quote else [wanted, f"{wanted}-{quote}"]
+    found = online.filter(symbol__in=names).values_list("symbol", flat=True).first()
+    if found is None:
+        draft.wanted_pair = wanted
+        example = f"{wanted}-{quote or 'USD'}"
+        draft.errors.setdefault("symbols", f"There is no pair {wanted} on this market. Write it as {example}.")
+    elif found not in draft.symbols:
+        draft.symbols.append(found)
+
+
+def _quote_of(symbols: Sequence[str]) -> str:
+    return symbols[0].partition("-")[2] if symbols else ""
+
+
+def _products(draft: BotDraft, account: Account | None) -> list[Product]:
+    """Return the chosen pairs that the account's market has, in the order chosen."""
+    if account is None or not draft.symbols:
+        return []
+    found = {row.symbol: row for row in Product.objects.filter(exchange=account.exchange, symbol__in=draft.symbols)}
+    unknown = [symbol for symbol in draft.symbols if symbol not in found]
+    if unknown:
+        draft.errors.setdefault("symbols", f"Not on this account's market: {', '.join(unknown)}.")
+    products = [found[symbol] for symbol in draft.symbols if symbol in found]
+    quotes = sorted({product.quote for product in products})
+    if len(quotes) > 1:
+        draft.errors.setdefault("symbols", f"One quote currency per bot; these use {' and '.join(quotes)}.")
+        return []
+    return products
+
+
+def _suggestions(account: Account | None, quote: str, chosen: Sequence[str]) -> list[str]:
+    """Return pairs to choose from, the most traded first where that is known."""
+    if account is None:
+        return []
+    rows = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE).exclude(symbol__in=chosen)
+    if quote:
+        rows = rows.filter(quote=quote)
+    known = list(rows.values_list("symbol", "volume_24h")[: 4 * MOST_SUGGESTED])
+    known.sort(key=lambda row: (-(row[1] or 0.0), row[0]))
+    return [symbol for symbol, _ in known[:MOST_SUGGESTED]]
+
+
+# The ladder ---------------------------------------------------------------------------------------------------------
+
+
+def _preview(
+    draft: BotDraft, parsed: Any, budget: tuple[Decimal, Decimal], account: Account, products: Sequence[Product]
+) -> Preview | None:
+    given = capital.Budget(draft.budget_kind, budget[0], budget[1], draft.split_budget)
+    return capital.preview(parsed, products, capital.purse_of(account, products[0].quote), given, draft.shown)
+
+
+def _rows(preview: Preview) -> list[LadderRow]:
+    report = preview.shown.report if preview.shown else None
+    if report is None:
+        return []
+    low = {violation.level for violation in report.violations if violation.code == "below_minimum"}
+    rows = []
+    with localcontext(MONEY):
+        for rung in report.rungs:
+            if rung.price <= ZERO:
+                break
+            to_target = None if rung.target_after is None else (rung.target_after / rung.price - ONE) * HUNDRED
+            rows.append(
+                LadderRow(
+                    name="Base" if rung.level == 0 else f"SO {rung.level}",
+                    drop_pct=-rung.drop_pct if rung.level else None,
+                    price=rung.price,
+                    size=rung.size,
+                    total=rung.cumulative_cost,
+                    to_target_pct=to_target,
+                    is_low=rung.level in low and not preview.nominal,
+                )
+            )
+    return rows
+
+
+def _chart(preview: Preview) -> LadderChart | None:
+    report = preview.shown.report if preview.shown else None
+    rungs = [rung for rung in report.rungs if rung.price > ZERO] if report else []
+    if not rungs:
+        return None
+    # Only a drawing: floats are fine here.
+    prices = [float(rung.price) for rung in rungs]
+    averages = [float(rung.average_after) for rung in rungs]
+    targets = [float(rung.target_after) for rung in rungs if rung.target_after is not None]
+    sizes = [float(rung.size) for rung in rungs]
+    high, low = max(prices + averages + targets), min(prices)
+    largest = max(sizes) or 1.0
+    step = 250 / max(1, len(rungs) - 1)
+
+    def x(number: int) -> float:
+        return 18 + number * step
+
+    def y(price: float) -> float:
+        return 12 + (high - price) / ((high - low) or 1.0) * 120
+
+    def path(values: Sequence[float]) -> str:
+        return "".join(f"{'L' if i else 'M'}{x(i):.1f},{y(v):.1f}" for i, v in enumerate(values))
+
+    dots = tuple(
+        Dot(f"{x(i):.1f}", f"{y(price):.1f}", f"{3 + 7 * (sizes[i] / largest) ** 0.5:.1f}")
+        for i, price in enumerate(prices)
+    )
+    return LadderChart(dots, path(averages), path(targets), tuple(_labels(x, y, prices, averages, targets)))
+
+
+def _labels(x: Any, y: Any, prices: list[float], averages: list[float], targets: list[float]) -> Any:
+    """Yield (x, y, text) of the words at the ends of the lines, moved apart where they would meet."""
+    if len(prices) == 1:
+        yield f"{x(0) + 14:.0f}", f"{y(prices[0]) + 4:.0f}", "base order only"
+        return
+    yield "10", f"{y(prices[0]) + 22:.0f}", "base"
+    taken: list[float] = []
+    words = [(averages[-1], "average"), (prices[-1], f"SO {len(prices) - 1}")]
+    if targets:
+        words.insert(0, (targets[-1], "target"))
+    for value, text in words:
+        place = y(value) + 4
+        while any(abs(place - other) < 11 for other in taken):
+            place += 11
+        taken.append(place)
+        yield "284", f"{min(place, 147):.0f}", text
+
+
+# Rules --------------------------------------------------------------------------------------------------------------
+
+
+def _show_present_values(draft: BotDraft, parsed: Any, product: Product | None) -> None:
+    """Put beside each condition what it says for ``product`` at the last closed candle."""
+    trees = {name: getattr(parsed, name, None) for name in draft.trees} if parsed is not None else {}
+    found = {name: tree for name, tree in trees.items() if isinstance(tree, Tree) and not tree.is_empty}
+    if product is None or not found:
+        return
+    wanted: dict[Timeframe, int] = strategies.get(draft.strategy).required_series(parsed)
+    for timeframe, count in wanted.items():
+        try:
+            store.ensure(product, timeframe, count)
+        except TradebotError:
+            continue  # The condition then says how many candles it has.
+    now = clock.now()
+    view = market_views.build({product.pk: product}, {product.pk: wanted}, now)[product.pk]
+    for name, tree in found.items():
+        draft.trees[name].show(evaluate(tree, view).checks)
+
+
+_PHASES: Final = {
+    "open_conditions": ("Opens when {}.", "No rule: opens at once, as soon as a deal is free."),
+    "add_conditions": ("Adds at a rung's price when also {}.", "No rule: adds by price alone."),
+    "close_conditions": ("Closes when {}, and the target is reached where there is one.", "No rule: closes by profit."),
+}
+
+
+def _sentences(draft: BotDraft, parsed: Any) -> dict[str, str]:
+    """Return each rule in words, for under its builder."""
+    found = {}
+    for name in draft.trees:
+        rule, none = _PHASES.get(name, ("When {}.", "No rule."))
+        tree = getattr(parsed, name, None)
+        if isinstance(tree, Tree):
+            found[name] = none if tree.is_empty else rule.format(describe(tree))
+    return found
