@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Context, localcontext
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -30,6 +31,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Second-factor secrets are encrypted at rest with the same keys as everything else."""
+
+    def build_totp_svg(self, url: str) -> str:
+        with localcontext(Context(traps=[])):  # the library that draws the code mixes floats and decimals, which money must not
+            return str(super().build_totp_svg(url))
 
     def encrypt(self, text: str) -> str:
         from tradebot.core.crypto import seal

@@ -153,6 +153,9 @@ class TokenView(APIView):
         # Asking for a token proves who one is by password, whatever session the browser has.
         return [] if self.request is not None and self.request.method == "POST" else super().get_authenticators()
 
+    def get_authenticate_header(self, request: Request) -> str:
+        return "Token"  # so that wrong credentials answer 401
+
     @extend_schema(request=TokenRequestSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Get a new token; one that was there before is refused from now on. Attempts are limited as at sign-in."""

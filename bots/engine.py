@@ -37,7 +37,7 @@ from bots.strategies.base import Action, Decision, MarketView, ReasonCode
 from marketdata import sources
 from positions import execution
 from positions.models import Order, Position
-from positions.states import POSITION_ACTIVE, Purpose
+from positions.states import EXIT_PURPOSES, FINAL, POSITION_ACTIVE, Purpose
 from tradebot.core import clock, scoping
 from tradebot.core.errors import OrderRefused
 from tradebot.core.models import GlobalSettings
@@ -211,7 +211,8 @@ class _Look:
             todo = next((outcome for outcome in left.values() if outcome.decision.action is not Action.NONE), None)
             if todo is None:
                 return [*done.values(), *left.values()]
-            done[todo.key] = self._carry_out(todo, chunk)
+            if not _clear_the_way(todo):
+                done[todo.key] = self._carry_out(todo, chunk)
 
     def _carry_out(self, outcome: _Outcome, chunk: Facts) -> _Outcome:
         """Intend and submit the order of a decision; a refusal becomes the decision's reason."""
@@ -348,6 +349,17 @@ def _intend(outcome: _Outcome, chunk: Facts) -> Order | None:
         intent=_intent(decision, Purpose.BASE_ORDER, 1),
         expected_active=sum(deal.position.product_id == outcome.pair.product_id for deal in facts.deals),
     )
+
+
+def _clear_the_way(outcome: _Outcome) -> bool:
+    """Cancel a resting close that a protective exit replaces (F19, F21); True when all has to be decided again."""
+    plan, deal = outcome.decision.order, outcome.deal
+    if plan is None or deal is None or not plan.replaces_resting_close:
+        return False
+    resting = [order for order in deal.working if order.purpose in EXIT_PURPOSES]
+    ended = [execution.cancel(order, "bot").status in FINAL for order in resting]
+    # An unknown answer leaves the close working; then the intent is refused by the one-close rule and tried next look.
+    return bool(ended) and all(ended)
 
 
 def _intent(decision: Decision, purpose: Purpose, sequence: int) -> execution.Intent:

@@ -35,12 +35,7 @@ class Entry:
 
     @property
     def href(self) -> str:
-        from django.urls import NoReverseMatch
-
-        try:
-            return reverse(self.url)
-        except NoReverseMatch:
-            return "/" + self.url + "/"
+        return reverse(self.url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,13 @@ def dashboard(request: SignedInRequest) -> HttpResponse:
     return render(request, template, {"nav": "dashboard", **gather(request)})
 
 
+@login_required
+@require_GET
+def ticker(request: SignedInRequest) -> HttpResponse:
+    """Return the top bar's prices and count of open deals, for pages that stay open."""
+    return render(request, "components/ticker_live.html")
+
+
 def gather(request: SignedInRequest) -> dict[str, Any]:
     """Return everything that the page shows."""
     account = selected_account(request)

@@ -11,8 +11,11 @@ urlpatterns = [
     path("healthz", health_views.healthz),
     path("readyz", health_views.readyz),
     path("", dashboard.dashboard, name="dashboard"),
+    path("ticker/", dashboard.ticker, name="ticker"),
     path("accounts/", include("accounts.urls")),
     path("settings/", include("accounts.settings_urls")),
+    path("bots/", include("bots.urls")),
+    path("", include("positions.urls")),  # deals/, history/, orders/
     path("api/", include("tradebot.api_urls")),
     path("admin/", admin.site.urls),
     path("auth/", include("allauth.urls")),

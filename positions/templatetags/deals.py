@@ -39,3 +39,16 @@ def stamp(moment: datetime | None) -> str:
     local = timezone.localtime(moment)
     year = "" if local.year == timezone.localtime(clock.now()).year else f" {local.year}"
     return f"{local.day} {local:%b}{year} {local:%H:%M}"
+
+
+@register.filter
+def compact(value: Any) -> str:
+    """Write an indicator's value with at most six significant digits: ``50.6``, ``0.000012``."""
+    found = number(value)
+    if found is None:
+        return UNKNOWN
+    if not found:
+        return "0"
+    places = max(0, min(12, 5 - found.adjusted()))
+    text = written(found, places)
+    return text.rstrip("0").rstrip(".") if "." in text else text

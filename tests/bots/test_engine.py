@@ -15,7 +15,7 @@ from bots import engine
 from bots.models import Bot, BotProduct, Decision
 from positions import execution
 from positions.reconcile import reconcile_account
-from positions.states import PositionStatus
+from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
 from tests.bots.world import World
 from tests.factories import AccountFactory, BotFactory, PaperTermsFactory, UserFactory
 from tradebot.core import clock
@@ -179,6 +179,31 @@ def test_f68_a_decision_is_written_when_it_changes_not_on_every_look():
     with detached("test looks"):
         assert Decision.objects.filter(bot=bot).count() == 1
         assert Bot.objects.get(pk=bot.pk).last_checked_at == world.moment(8)
+
+
+def test_f21_a_stop_replaces_a_resting_close_and_sells_everything_at_market():
+    world = World({"AAA-USD": [100.0, 100.0, 100.0, 88.0, 88.0]})
+    bot = world.bot(max_safety_orders=0, stop_loss="10")
+    world.look(1, bot)
+    (deal,) = world.deals()
+    with world.at(2):
+        intent = execution.Intent(
+            purpose=Purpose.LIMIT_CLOSE,
+            sequence=1,
+            order_type=OrderType.LIMIT,
+            limit_price=Decimal(120),
+            actor="person",
+        )
+        resting = execution.submit(execution.intend(deal, intent))
+    assert resting.status == OrderStatus.OPEN
+    world.look(3, bot)
+    assert [(order.purpose, order.status) for order in world.orders()] == [
+        ("base_order", "filled"),
+        ("limit_close", "cancelled"),
+        ("stop_loss", "filled"),
+    ]
+    (deal,) = world.deals()
+    assert (deal.status, deal.exit_reason, deal.base_held) == (PositionStatus.CLOSED, "stop_loss", 0)
 
 
 # Failures stay where they are ---------------------------------------------------------------------------------------

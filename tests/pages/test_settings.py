@@ -105,3 +105,14 @@ def test_sign_up_says_when_it_is_closed(client: Client, db: None) -> None:
     assert page.status_code == 200
     assert offences(page) == []
     assert "password1" not in text(page)
+
+
+def test_an_authenticator_app_is_set_up_by_a_picture(client: Client, trader: User) -> None:
+    client.force_login(trader)
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
+
+    page = client.get(reverse("mfa_activate_totp"))
+
+    assert page.status_code == 200
+    assert 'class="qr" src="data:image/svg+xml' in text(page)
+    assert offences(page) == []

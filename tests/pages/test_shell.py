@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import Account, Membership, User
-from tests.factories import AccountFactory, BotFactory, MembershipFactory, PositionFactory, UserFactory
+from tests.factories import AccountFactory, BotFactory, MembershipFactory, PositionFactory, ProductFactory, UserFactory
 from tests.pages.markup import offences, text
 from tradebot.core.scoping import all_accounts
 
@@ -196,3 +196,14 @@ def test_what_is_not_there_says_so_in_our_look(browser: Client, account: Account
 
     assert response.status_code == 404
     assert "There is nothing here" in text(response)
+
+
+def test_prices_and_the_deal_count_are_renewed(browser: Client, account: Account) -> None:
+    PositionFactory(bot=BotFactory(account=account), open=True)
+    ProductFactory(symbol="BTC-USD")
+
+    fragment = text(browser.get(reverse("ticker")))
+
+    assert 'data-tick="price-BTC-USD"' in fragment
+    assert 'title="1 open deal" hx-swap-oob="true"' in fragment
+    assert "<html" not in fragment

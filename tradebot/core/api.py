@@ -89,7 +89,7 @@ def _first(detail: Any, field: str = "") -> tuple[str, str, str]:
 
 
 def _body(exc: errors.TradebotError) -> dict[str, Any]:
-    """Return the answer to an expected failure: the numbers behind it, and all fields at fault where there are several."""
+    """Return the answer to an expected failure: the numbers behind it, and all fields at fault."""
     detail = dict(exc.detail)
     found = detail.pop("errors", None)
     body: dict[str, Any] = {"code": exc.code, "detail": exc.message, "field": exc.field}

@@ -314,7 +314,11 @@ class _Supervisor:
             for child in (self.prepare, *self.children):
                 child.send(signal.SIGKILL)
         if self.valkey:
-            valkey_socket(self.env.data_dir).unlink(missing_ok=True)
+            path = valkey_socket(self.env.data_dir)
+            path.unlink(missing_ok=True)
+            if path.parent != self.env.data_dir:
+                with suppress(OSError):
+                    path.parent.rmdir()
 
     # What is said ----------------------------------------------------------------------------------------------------
 
@@ -360,14 +364,16 @@ def _valkey_binary() -> Path:
 
 def _port_taken(bind: str, port: int) -> str | None:
     """Return why the port cannot be listened on, or None when it can."""
+    if not 0 < port < 65536:
+        return "a port lies between 1 and 65535"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(bind or None, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
-    except (OSError, OverflowError) as error:
-        return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return error.strerror or str(error)
     return None
 
 

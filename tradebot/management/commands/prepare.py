@@ -51,7 +51,7 @@ class Command(BaseCommand):
 def _make_demo_bots(person: demo.Demo) -> None:
     try:
         demo.ensure_bots(person)
-    except Exception:  # noqa: BLE001 (nothing that only shows things may keep the platform from starting)
+    except Exception:  # what only shows something may not keep the platform from starting
         log.exception("demo bots were not made")
 
 

@@ -1,0 +1,389 @@
+"""The pages of bots: the list, one bot, the form. Parse, call one service, present."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.text import slugify
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.models import Account
+from accounts.selection import narrowed, selected_account
+from bots import services, templates
+from bots.form_page import form_page
+from bots.forms import BotDraft
+from bots.models import Bot
+from bots.pages import bot_chart, bot_page, bot_rows
+from marketdata.models import Product
+from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
+from tradebot.core import clock
+from tradebot.core.errors import InvalidInput, NotFound, TradebotError
+from tradebot.core.scoping import current_scope
+
+PER_PAGE: Final = 50
+CHART_DAYS: Final = 3
+STATES: Final = (("", "All"), ("running", "Running"), ("stopped", "Stopped"), ("orphaned", "Without account"))
+SORTS: Final = {"name": "Name", "profit": "Profit", "deals": "Open deals", "newest": "Newest"}
+
+
+def _bots() -> Any:
+    return Bot.objects.filter(archived_at__isnull=True).select_related("account", "owner")
+
+
+def _bot(pk: int, *, editable: bool = False) -> Bot:
+    rows = Bot.objects.editable() if editable else Bot.objects.all()
+    found: Bot = get_object_or_404(rows.select_related("account", "owner"), pk=pk)
+    return found
+
+
+def _may_edit(bot: Bot) -> bool:
+    scope = current_scope()
+    return bot.owner_id == scope.owner_id if bot.account_id is None else bot.account_id in scope.editable_ids
+
+
+def _back(request: HttpRequest, bot: Bot) -> HttpResponseRedirect:
+    """Return to the page that the button was on, if it is one of ours."""
+    target = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(
+        target, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return redirect(target) if safe and target.startswith("/") else redirect("bot", pk=bot.pk)
+
+
+# The list -----------------------------------------------------------------------------------------------------------
+
+
+@login_required
+@require_GET
+def bot_list(request: HttpRequest) -> HttpResponse:
+    """Every bot of the account in view with its figures and its last decision."""
+    everything = _bots().filter(**narrowed(request))
+    state, query, sort = request.GET.get("state", ""), request.GET.get("q", "").strip(), request.GET.get("sort", "name")
+    found = list(_narrowed_list(everything, state, query))
+    rows = _sorted(found, sort if sort in SORTS else "name", request)
+    context = {
+        "nav": "bots",
+        "rows": rows,
+        "page": rows.page,
+        "count": everything.count(),
+        "found_count": len(found),
+        "running": everything.filter(status=Bot.Status.RUNNING).count(),
+        "state": state,
+        "states": STATES,
+        "sort": sort,
+        "sorts": SORTS.items(),
+        "query": query,
+        "presets": templates.presets(),
+        "own_templates": templates.own_templates(request.user),
+        "can_create": bool(current_scope().editable_ids),
+        "editable": current_scope().editable_ids,
+    }
+    return render(request, "bots/list.html", context)
+
+
+def _narrowed_list(rows: Any, state: str, query: str) -> Any:
+    if state in ("running", "stopped"):
+        rows = rows.filter(status=state)
+    elif state == "orphaned":
+        rows = rows.filter(account__isnull=True)
+    return rows.filter(name__icontains=query[:80]) if query else rows
+
+
+class _Rows(list[Any]):
+    """The rows of one page, with the page they come from."""
+
+    page: Any = None
+
+
+def _sorted(bots: list[Bot], sort: str, request: HttpRequest) -> _Rows:
+    """Return a page of rows. Name and age are known before; profit and deals need the figures of every bot."""
+    by_figures = sort in ("profit", "deals")
+    if by_figures:
+        everything = bot_rows(bots)
+        everything.sort(key=lambda row: -(row.realised if sort == "profit" else row.open_deals))
+        page = Paginator(everything, PER_PAGE).get_page(request.GET.get("page"))
+        rows = _Rows(page.object_list)
+    else:
+        bots.sort(key=lambda bot: (-bot.pk,) if sort == "newest" else (bot.name.lower(), bot.pk))
+        page = Paginator(bots, PER_PAGE).get_page(request.GET.get("page"))
+        rows = _Rows(bot_rows(page.object_list))
+    rows.page = page
+    return rows
+
+
+# One bot ------------------------------------------------------------------------------------------------------------
+
+
+@login_required
+@require_GET
+def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One bot: figures, why it did not trade, open deals, chart, decisions, settings and their changes."""
+    bot = _bot(pk)
+    page = bot_page(bot, request.GET.get("pair", ""), request.GET.get("show") == "acted")
+    moves = Account.objects.editable().filter(owner_id=bot.owner_id, archived_at__isnull=True)
+    context = {
+        "nav": "bots",
+        "bot": bot,
+        "page": page,
+        "row": page.row,
+        "chart_pair": page.chosen.product if page.chosen else None,
+        "timeframe": _timeframe(request),
+        "timeframes": CHART_TIMEFRAMES,
+        "acted": request.GET.get("show") == "acted",
+        "editable": _may_edit(bot),
+        "moves": moves.exclude(pk=bot.account_id) if not page.cards and _may_edit(bot) else [],
+    }
+    return render(request, "bots/detail.html", context)
+
+
+def _timeframe(request: HttpRequest) -> Any:
+    now = clock.now()
+    return chart_timeframe(request.GET.get("timeframe", "15m"), now - timedelta(days=CHART_DAYS), now)
+
+
+@login_required
+@require_GET
+def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
+    """Candles of one of the bot's pairs with its entries, adds and exits, for the chart."""
+    bot = _bot(pk)
+    product = get_object_or_404(Product, pk=product_pk)
+    if not bot.bot_products.filter(product=product).exists():
+        raise Http404
+    timeframe = _timeframe(request)
+    since = clock.now() - timedelta(seconds=timeframe.seconds * 260)
+    return JsonResponse(bot_chart(bot, product, timeframe, since))
+
+
+def _act(request: HttpRequest, pk: int, service: Any, done: str) -> HttpResponse:
+    """Do one thing to a bot and answer with its row, to HTMX, or with the page it was asked from."""
+    bot = _bot(pk, editable=True)
+    try:
+        bot = service(bot, request.user.email)
+    except NotFound as error:
+        raise Http404(error.message) from error
+    except TradebotError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, done.format(name=bot.name))
+    if request.headers.get("HX-Request") and request.POST.get("row"):
+        context = {"row": bot_rows([_bot(pk)])[0], "editable": current_scope().editable_ids, "swapped": True}
+        return render(request, "bots/_row.html", context)
+    return _back(request, bot)
+
+
+@login_required
+@require_POST
+def bot_start(request: HttpRequest, pk: int) -> HttpResponse:
+    """Start a bot."""
+    return _act(request, pk, services.start_bot, "“{name}” is running.")
+
+
+@login_required
+@require_POST
+def bot_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    """Stop a bot: it opens nothing more."""
+    return _act(request, pk, services.stop_bot, "“{name}” is stopped: it opens nothing more and manages open deals.")
+
+
+@login_required
+@require_POST
+def bot_check(request: HttpRequest, pk: int) -> HttpResponse:
+    """Have the bot looked at now."""
+    return _act(request, pk, services.check_now, "“{name}” is looked at within seconds.")
+
+
+@login_required
+@require_POST
+def bot_archive(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put a bot away; its deals stay in the history."""
+    bot = _bot(pk, editable=True)
+    try:
+        services.archive_bot(bot, request.user.email)
+    except InvalidInput as error:
+        messages.error(request, error.message)
+        return redirect("bot", pk=pk)
+    messages.success(request, f"“{bot.name}” is archived. Its deals stay in the history.")
+    return redirect("bots")
+
+
+@login_required
+@require_POST
+def bot_assign(request: HttpRequest, pk: int) -> HttpResponse:
+    """Put a bot on another account."""
+    chosen = request.POST.get("account", "")
+    account = get_object_or_404(Account.objects.editable(), pk=chosen if chosen.isdecimal() else 0)
+
+    def assign(bot: Bot, actor: str) -> Bot:
+        return services.assign_account(bot, account, actor)
+
+    return _act(request, pk, assign, "“{name}” is on another account now, stopped.")
+
+
+@login_required
+@require_POST
+def bot_save_template(request: HttpRequest, pk: int) -> HttpResponse:
+    """Keep the bot's settings as a template of one's own."""
+    bot = _bot(pk)
+    try:
+        row = templates.save_as_template(request.user, bot, request.POST.get("name", "") or bot.name)
+    except InvalidInput as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, f"Saved as template “{row.name}”. It is offered when you make a bot.")
+    return redirect("bot", pk=pk)
+
+
+@login_required
+@require_POST
+def template_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove a template of one's own."""
+    try:
+        templates.delete_template(templates.find_template(str(pk)))
+    except NotFound as error:
+        raise Http404(error.message) from error
+    messages.success(request, "The template is removed.")
+    return redirect("bots")
+
+
+@login_required
+@require_GET
+def bot_export(request: HttpRequest, pk: int) -> HttpResponse:
+    """The bot's settings as a JSON file."""
+    bot = _bot(pk)
+    symbols = list(bot.bot_products.filter(enabled=True).values_list("product__symbol", flat=True))
+    data = {
+        "name": bot.name,
+        "strategy": bot.strategy,
+        "settings": bot.settings,
+        "symbols": symbols,
+        "budget_kind": bot.budget_kind,
+        "budget_pct": f"{bot.budget_pct.normalize():f}",
+        "budget_fixed": f"{bot.budget_fixed.normalize():f}",
+        "split_budget": bot.split_budget,
+    }
+    name = slugify(bot.name) or "bot"
+    headers = {"Content-Disposition": f'attachment; filename="tradebot-{name}.json"'}
+    return HttpResponse(json.dumps(data, indent=1), content_type="application/json", headers=headers)
+
+
+# The form -----------------------------------------------------------------------------------------------------------
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def bot_new(request: HttpRequest) -> HttpResponse:
+    """Make a bot: empty, from a template, or like another one. The form's own buttons only change the form."""
+    if request.method == "GET":
+        return _form(request, _new_draft(request), None)
+    draft, action = _posted(request)
+    if action not in ("save", "save_start"):
+        return _form(request, draft, None)
+    account = Account.objects.editable().filter(pk=draft.account_id if draft.account_id.isdecimal() else 0).first()
+    if account is None:
+        draft.errors["account"] = "Choose an account."
+    parsed, budget = draft.parsed(), draft.budget()
+    if account is None or parsed is None or budget is None:
+        return _form(request, draft, None, status=422)
+    try:
+        bot = services.create_bot(request.user, account=account, strategy=draft.strategy, **draft.arguments(parsed))
+        if action == "save_start":
+            services.start_bot(bot, request.user.email)
+    except InvalidInput as error:
+        draft.blame(error)
+        return _form(request, draft, None, status=422)
+    state = "running" if action == "save_start" else "ready; start it when you like"
+    messages.success(request, f"“{bot.name}” is {state}.")
+    return redirect("bot", pk=bot.pk)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change a bot. Open deals keep the settings they opened with."""
+    bot = _bot(pk, editable=True)
+    if request.method == "GET":
+        symbols = list(bot.bot_products.filter(enabled=True).order_by("pk").values_list("product__symbol", flat=True))
+        return _form(request, BotDraft.from_bot(bot, symbols), bot)
+    draft, action = _posted(request)
+    if draft.strategy != bot.strategy:
+        raise Http404
+    if action != "save":
+        return _form(request, draft, bot)
+    parsed, budget = draft.parsed(), draft.budget()
+    if parsed is None or budget is None:
+        return _form(request, draft, bot, status=422)
+    try:
+        changed = services.update_bot(bot, actor=request.user.email, **draft.arguments(parsed))
+    except InvalidInput as error:
+        draft.blame(error)
+        return _form(request, draft, bot, status=422)
+    open_deals = services.open_deal_count(bot)
+    kept = f" The {open_deals} open deals keep the settings they opened with." if open_deals else ""
+    messages.success(
+        request, "Saved." + kept if changed.settings_version != bot.settings_version else "Nothing changed."
+    )
+    return redirect("bot", pk=pk)
+
+
+@login_required
+@require_POST
+def bot_preview(request: HttpRequest) -> HttpResponse:
+    """The ladder, its checks and the errors of what is typed, for the form's live side."""
+    bot_pk = request.POST.get("bot", "")
+    bot = _bot(int(bot_pk[:18]), editable=True) if bot_pk.isdecimal() else None
+    draft, _ = _posted(request)
+    return render(request, "bots/_live.html", {"form": form_page(draft, bot), "draft": draft, "live": True})
+
+
+def _posted(request: HttpRequest) -> tuple[BotDraft, str]:
+    try:
+        draft = BotDraft.from_post(request.POST)
+    except InvalidInput as error:
+        raise Http404(error.message) from error
+    action = request.POST.get("action", "save")
+    draft.apply(action)
+    return draft, action
+
+
+def _new_draft(request: HttpRequest) -> BotDraft:
+    """Return what a new form starts from: ``?template=``, ``?like=`` another bot, or the usual preset."""
+    account = selected_account(request)
+    if like := request.GET.get("like", ""):
+        bot = _bot(int(like[:18]) if like.isdecimal() else 0)
+        symbols = list(bot.bot_products.filter(enabled=True).order_by("pk").values_list("product__symbol", flat=True))
+        draft = BotDraft.from_bot(bot, symbols)
+        draft.name = services.free_name(bot.owner, bot.name)
+    elif slug := request.GET.get("template", ""):
+        try:
+            template = templates.find_template(slug)
+        except NotFound as error:
+            raise Http404(error.message) from error
+        draft = BotDraft.from_settings(template.strategy, template.settings)
+        draft.name = services.free_name(request.user, template.name)
+    else:
+        draft = BotDraft.empty()
+    if account is not None and not request.GET.get("like"):
+        draft.account_id = str(account.pk)
+    return draft
+
+
+def _form(request: HttpRequest, draft: BotDraft, bot: Bot | None, status: int = 200) -> HttpResponse:
+    form = form_page(draft, bot)
+    context = {
+        "nav": "bots",
+        "form": form,
+        "draft": draft,
+        "bot": bot,
+        "sections": draft.sections(form.quote),
+        "presets": templates.presets() if bot is None else [],
+        "show_errors": status != 200 or request.method == "POST",
+    }
+    return render(request, "bots/form.html", context, status=status)
