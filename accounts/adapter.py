@@ -14,7 +14,7 @@ from tradebot.core.models import GlobalSettings
 __all__ = ["AccountAdapter", "MFAAdapter"]
 
 
-class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+class AccountAdapter(DefaultAccountAdapter):
     """Sign-up can be closed by the operator; a new person starts with a paper account."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
@@ -29,11 +29,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return user
 
 
-class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+class MFAAdapter(DefaultMFAAdapter):
     """Second-factor secrets are encrypted at rest with the same keys as everything else."""
 
     def build_totp_svg(self, url: str) -> str:
-        with localcontext(Context(traps=[])):  # the library that draws the code mixes floats and decimals, which money must not
+        # The library that draws the code mixes floats with decimals, which money's context refuses.
+        with localcontext(Context(traps=[])):
             return str(super().build_totp_svg(url))
 
     def encrypt(self, text: str) -> str:

@@ -27,6 +27,8 @@ __all__ = ["FormPage", "LadderChart", "LadderRow", "form_page"]
 MOST_SUGGESTED: Final = 400
 QUICK_PAIRS: Final = 8
 MOST_ROWS: Final = 12
+QUOTES: Final = ("USD", "USDC", "EUR", "USDT", "GBP", "BTC", "ETH")
+BASES: Final = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LINK", "LTC", "AVAX", "DOT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class FormPage:
     @property
     def error_fields(self) -> list[tuple[str, str]]:
         """Return every field of the schema with its message, empty ones too: for renewing them all at once."""
-        names = strategies.get(self.draft.strategy).settings_model.model_fields
+        names = strategies.get_strategy(self.draft.strategy).settings_model.model_fields
         return [(name, self.draft.errors.get(name, "")) for name in names if name not in self.draft.trees]
 
 
@@ -111,15 +113,19 @@ _VOCABULARY: Final[dict[str, Any]] = {
 }
 
 
-def form_page(draft: BotDraft, bot: Bot | None = None) -> FormPage:
-    """Return what the form shows for ``draft``; writes what is wrong with it into the draft's errors."""
+def form_page(draft: BotDraft, bot: Bot | None = None, *, take_pair: bool = False) -> FormPage:
+    """Return what the form shows for ``draft``; writes what is wrong with it into the draft's errors.
+
+    ``take_pair`` adds the pair that was typed; while somebody is still typing it stays in its field.
+    """
     accounts = list(Account.objects.editable().filter(archived_at__isnull=True))
     account = bot.account if bot is not None else _chosen(accounts, draft)
     if bot is None and account is not None:
         draft.account_id = str(account.pk)
     deals = open_deal_count(bot) if bot is not None else 0
     locked = bot.quote_currency if bot is not None and deals else ""
-    _take_wanted_pair(draft, account, locked)
+    if take_pair:
+        _take_wanted_pair(draft, account, locked)
     products = _products(draft, account)
     quote = locked or (products[0].quote if products else "")
     suggestions = _suggestions(account, quote, draft.symbols)
@@ -200,15 +206,20 @@ def _products(draft: BotDraft, account: Account | None) -> list[Product]:
 
 
 def _suggestions(account: Account | None, quote: str, chosen: Sequence[str]) -> list[str]:
-    """Return pairs to choose from, the most traded first where that is known."""
+    """Return pairs to choose from, those of well-known currencies first."""
     if account is None:
         return []
     rows = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE).exclude(symbol__in=chosen)
     if quote:
         rows = rows.filter(quote=quote)
-    known = list(rows.values_list("symbol", "volume_24h")[: 4 * MOST_SUGGESTED])
-    known.sort(key=lambda row: (-(row[1] or 0.0), row[0]))
-    return [symbol for symbol, _ in known[:MOST_SUGGESTED]]
+    known = sorted(
+        rows.values_list("quote", "base", "symbol"), key=lambda row: (_rank(QUOTES, row[0]), _rank(BASES, row[1]))
+    )
+    return [symbol for _, _, symbol in known[:MOST_SUGGESTED]]
+
+
+def _rank(words: Sequence[str], word: str) -> tuple[int, str]:
+    return (words.index(word) if word in words else len(words), word)
 
 
 # The ladder ---------------------------------------------------------------------------------------------------------
@@ -303,7 +314,7 @@ def _show_present_values(draft: BotDraft, parsed: Any, product: Product | None) 
     found = {name: tree for name, tree in trees.items() if isinstance(tree, Tree) and not tree.is_empty}
     if product is None or not found:
         return
-    wanted: dict[Timeframe, int] = strategies.get(draft.strategy).required_series(parsed)
+    wanted: dict[Timeframe, int] = strategies.get_strategy(draft.strategy).required_series(parsed)
     for timeframe, count in wanted.items():
         try:
             store.ensure(product, timeframe, count)

@@ -30,6 +30,7 @@ __all__ = ["BotDraft", "FieldView", "SectionView"]
 NEW_SETTINGS: Final = "balanced"
 """The preset that an empty form starts from."""
 LONGEST_NUMBER: Final = 60
+LONG_CHOICE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ class FieldView:
         """Return what has to be chosen for the field to count, for the script that hides it: ``a=x|y;b=z``."""
         wanted = (self.spec.depends_on or {}).items()
         return ";".join(f"{name}={'|'.join(values)}" for name, values in wanted)
+
+    @property
+    def is_wide(self) -> bool:
+        """Return whether its choices are too long for one column."""
+        return max((len(choice.label) for choice in self.choices), default=0) > LONG_CHOICE
 
     @property
     def placeholder(self) -> str:
@@ -114,7 +120,7 @@ class BotDraft:
     @classmethod
     def from_settings(cls, strategy: str, settings: Mapping[str, Any]) -> BotDraft:
         """Return a draft with these settings, completed by the strategy's defaults."""
-        found = strategies.get(strategy)
+        found = strategies.get_strategy(strategy)
         complete = found.settings_from_json(settings).to_json()
         draft = cls(strategy=strategy)
         for spec in field_specs(found.settings_model):
@@ -128,7 +134,7 @@ class BotDraft:
     @classmethod
     def empty(cls) -> BotDraft:
         """Return the draft of a new bot: the usual preset."""
-        presets = strategies.get(cls().strategy).presets
+        presets = strategies.get_strategy(cls().strategy).presets
         preset = next((preset for preset in presets if preset.name == NEW_SETTINGS), presets[0])
         return cls.from_settings(cls().strategy, preset.settings.to_json())  # type: ignore[attr-defined]
 
@@ -148,7 +154,7 @@ class BotDraft:
     def from_post(cls, data: QueryDict) -> BotDraft:
         """Return the draft that a browser sent. Raises InvalidInput for an unknown strategy."""
         draft = cls(strategy=data.get("strategy", "indicator_dca"))
-        model = strategies.get(draft.strategy).settings_model
+        model = strategies.get_strategy(draft.strategy).settings_model
         draft.name = data.get("name", "")[:200]
         draft.account_id = data.get("account", "")[:20]
         draft.symbols = list(dict.fromkeys(symbol.strip().upper()[:40] for symbol in data.getlist("symbols") if symbol))
@@ -184,7 +190,7 @@ class BotDraft:
 
     @property
     def model(self) -> type[BaseModel]:
-        return strategies.get(self.strategy).settings_model
+        return strategies.get_strategy(self.strategy).settings_model
 
     def parsed(self) -> Any:
         """Return the settings validated, or None after writing what is wrong into :attr:`errors` and the rules."""
@@ -200,7 +206,7 @@ class BotDraft:
                 self.errors.setdefault(spec.name, str(error))
                 unread = True
         try:
-            found = strategies.get(self.strategy).settings_from_json(data)
+            found = strategies.get_strategy(self.strategy).settings_from_json(data)
         except InvalidInput as refusal:
             self.blame(refusal)
             return None
@@ -286,7 +292,7 @@ class BotDraft:
 @lru_cache(maxsize=256)
 def _offered(strategy: str, name: str) -> tuple[Choice, ...]:
     """Return the choices of a field that the strategy accepts: those it only announces are not offered."""
-    found: Strategy = strategies.get(strategy)
+    found: Strategy = strategies.get_strategy(strategy)
     spec = next(spec for spec in field_specs(found.settings_model) if spec.name == name)
     return tuple(choice for choice in spec.choices if _is_supported(found.settings_model, name, choice.value))
 

@@ -102,7 +102,7 @@ def bot_rows(bots: Sequence[Bot]) -> list[BotRow]:
 
 def _row(bot: Bot) -> BotRow:
     try:
-        strategy = strategies.get(bot.strategy)
+        strategy = strategies.get_strategy(bot.strategy)
         settings: Any = strategy.settings_from_json(bot.settings)
     except InvalidInput:
         return BotRow(bot, bot.strategy)
@@ -255,7 +255,8 @@ def bot_page(bot: Bot, pair: str = "", acted_only: bool = False) -> BotPage:
     active = list(mine.filter(status__in=POSITION_ACTIVE).select_related("product", "account", "bot"))
     cards = deal_cards(active)
     pairs = _pair_rows(bot, cards)
-    chosen = next((row for row in pairs if row.product.symbol == pair), pairs[0] if pairs else None)
+    idle = next((row for row in pairs if row.deal is None), pairs[0] if pairs else None)
+    chosen = next((row for row in pairs if row.product.symbol == pair), idle)
     rules, are_now = _rules(bot, chosen)
     seconds = _durations(mine)
     decisions = Decision.objects.filter(bot=bot).select_related("product")
@@ -313,7 +314,7 @@ def _statistics(rows: QuerySet[Position]) -> dict[str, Any]:
 
 def _facts(bot: Bot) -> list[Any]:
     try:
-        settings = strategies.get(bot.strategy).settings_from_json(bot.settings)
+        settings = strategies.get_strategy(bot.strategy).settings_from_json(bot.settings)
     except InvalidInput:
         return []
     return settings_facts(settings, bot.quote_currency)
@@ -342,7 +343,7 @@ class Change:
 def _changes(bot: Bot) -> list[Change]:
     labels = {}
     try:
-        model = strategies.get(bot.strategy).settings_model
+        model = strategies.get_strategy(bot.strategy).settings_model
         labels = {f"settings.{spec.name}": spec.label for spec in field_specs(model)}
     except InvalidInput:
         pass
@@ -392,7 +393,7 @@ def _rules(bot: Bot, chosen: PairRow | None) -> tuple[list[tuple[str, str, list[
     if chosen is None:
         return [], False
     try:
-        strategy = strategies.get(bot.strategy)
+        strategy = strategies.get_strategy(bot.strategy)
         source = chosen.deal.position.settings if chosen.deal is not None else bot.settings
         settings: Any = strategy.settings_from_json(source)
     except InvalidInput:
@@ -453,11 +454,14 @@ def bot_chart(bot: Bot, product: Product, timeframe: Timeframe, since: datetime)
     fills = Fill.objects.filter(position__bot=bot, position__product=product, at__gte=since)
     rows = fills.select_related("order").order_by("at", "id")
     marks: list[tuple[Fill, Order]] = [(fill, fill.order) for fill in rows]
+    profits = dict(
+        Position.objects.filter(bot=bot, product=product, closed_at__gte=since).values_list("pk", "realised_pct")
+    )
     return {
         "product": product.symbol,
         "timeframe": timeframe.value,
         "step": float(product.price_increment),
         "candles": candle_rows(product, timeframe, since),
-        "marks": fill_marks(marks, timeframe),
+        "marks": fill_marks(marks, timeframe, profits),
         "lines": [],
     }

@@ -30,6 +30,7 @@ from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
 CHART_DAYS: Final = 3
+CHART_CANDLES: Final = 110
 STATES: Final = (("", "All"), ("running", "Running"), ("stopped", "Stopped"), ("orphaned", "Without account"))
 SORTS: Final = {"name": "Name", "profit": "Profit", "deals": "Open deals", "newest": "Newest"}
 
@@ -158,7 +159,7 @@ def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
     if not bot.bot_products.filter(product=product).exists():
         raise Http404
     timeframe = _timeframe(request)
-    since = clock.now() - timedelta(seconds=timeframe.seconds * 260)
+    since = clock.now() - timedelta(seconds=timeframe.seconds * CHART_CANDLES)
     return JsonResponse(bot_chart(bot, product, timeframe, since))
 
 
@@ -285,7 +286,7 @@ def bot_new(request: HttpRequest) -> HttpResponse:
         return _form(request, _new_draft(request), None)
     draft, action = _posted(request)
     if action not in ("save", "save_start"):
-        return _form(request, draft, None)
+        return _form(request, draft, None, take_pair=action == "add_pair")
     account = Account.objects.editable().filter(pk=draft.account_id if draft.account_id.isdecimal() else 0).first()
     if account is None:
         draft.errors["account"] = "Choose an account."
@@ -316,7 +317,7 @@ def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
     if draft.strategy != bot.strategy:
         raise Http404
     if action != "save":
-        return _form(request, draft, bot)
+        return _form(request, draft, bot, take_pair=action == "add_pair")
     parsed, budget = draft.parsed(), draft.budget()
     if parsed is None or budget is None:
         return _form(request, draft, bot, status=422)
@@ -350,6 +351,8 @@ def _posted(request: HttpRequest) -> tuple[BotDraft, str]:
         raise Http404(error.message) from error
     action = request.POST.get("action", "save")
     draft.apply(action)
+    if draft.wanted_pair and action in ("save", "save_start"):
+        action = "add_pair"  # a pair that was typed and not added yet is not lost by saving
     return draft, action
 
 
@@ -375,15 +378,15 @@ def _new_draft(request: HttpRequest) -> BotDraft:
     return draft
 
 
-def _form(request: HttpRequest, draft: BotDraft, bot: Bot | None, status: int = 200) -> HttpResponse:
-    form = form_page(draft, bot)
+def _form(
+    request: HttpRequest, draft: BotDraft, bot: Bot | None, *, status: int = 200, take_pair: bool = False
+) -> HttpResponse:
+    form = form_page(draft, bot, take_pair=take_pair)
     context = {
         "nav": "bots",
         "form": form,
         "draft": draft,
         "bot": bot,
         "sections": draft.sections(form.quote),
-        "presets": templates.presets() if bot is None else [],
-        "show_errors": status != 200 or request.method == "POST",
     }
     return render(request, "bots/form.html", context, status=status)

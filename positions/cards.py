@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Final
 
 from positions import figures, ledger
+from positions.booking import totals_of
 from positions.figures import DealFigures, Levels, OpenTotals
 from positions.ledger import Totals, Unrealised
 from positions.models import Order, Position
@@ -160,8 +161,12 @@ def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
 
 
 def deal_card(position: Position) -> DealCard:
-    """Return the card of one deal."""
-    return deal_cards([position])[0]
+    """Return the card of one deal, of an ended one too: with what its settings were, though nothing lies ahead."""
+    card = deal_cards([position])[0]
+    if position.closed_at is None or card.outlook.facts:
+        return card
+    past = outlook_of(position, totals_of(position), card.fee_rate or ZERO)
+    return replace(card, outlook=Outlook(max_safety_orders=past.max_safety_orders, facts=past.facts))
 
 
 def _card(row: DealFigures, outlook: Outlook, fee_rate: Decimal | None, orders: tuple[Order, ...]) -> DealCard:
@@ -207,6 +212,8 @@ def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> 
     last = _last_entry(orders)
     if position.error_code or (last is not None and last.status == OrderStatus.REJECTED):
         yield Badge("failed", "Order failed")
+    elif _note(position, orders, outlook) is not None:
+        yield Badge("attention", "Needs you")
     if outlook.armed:
         yield Badge("info", "Trailing armed")
     resting = (o for o in orders if o.status in WORKING and o.purpose not in ENTRY_PURPOSES and o.limit_price)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
@@ -23,6 +23,7 @@ __all__ = ["CHART_TIMEFRAMES", "Moment", "OrderRow", "chart_data", "chart_timefr
 
 CHART_TIMEFRAMES: Final = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
 CHART_CANDLES: Final = 300
+CHART_MARGIN: Final = 40
 MOST_CANDLES: Final = 1500
 MOST_MOMENTS: Final = 60
 
@@ -126,21 +127,21 @@ _DEEDS: Final = {
 
 def time_line(position: Position, rows: Sequence[OrderRow]) -> list[Moment]:
     """Return what happened from intent to close, newest first, with who or what acted."""
-    moments = []
-    for row in rows:
+    moments = []  # what belongs to the same moment is added latest first: the sort below keeps that
+    if position.closed_at is not None:
+        moments.append(Moment(position.closed_at, f"Deal {position.status}"))
+    if position.opened_at is not None:
+        moments.append(Moment(position.opened_at, "Deal open"))
+    for row in reversed(rows):
         order = row.order
-        moments.append(Moment(order.created_at, f"{row.title} written down", order.actor))
         if order.finished_at is not None:
             verb = {"filled": "filled", "rejected": f"refused ({order.error_code})"}.get(order.status, order.status)
             moments.append(Moment(order.finished_at, f"{row.title} {verb}"))
+        moments.append(Moment(order.created_at, f"{row.title} written down", order.actor))
     deeds = AuditEntry.objects.filter(detail__position_id=position.pk).order_by("-pk")[:MOST_MOMENTS]
     moments += [
         Moment(entry.at, _DEEDS.get(entry.action, entry.action.replace("_", " ")), entry.actor) for entry in deeds
     ]
-    if position.opened_at is not None:
-        moments.append(Moment(position.opened_at, "Deal open"))
-    if position.closed_at is not None:
-        moments.append(Moment(position.closed_at, f"Deal {position.status}"))
     return sorted(moments, key=lambda moment: moment.at, reverse=True)[:MOST_MOMENTS]
 
 
@@ -156,17 +157,31 @@ def chart_timeframe(asked: str, since: datetime, until: datetime) -> Timeframe:
     return next(fitting, CHART_TIMEFRAMES[-1])
 
 
-def candle_rows(product: Product, timeframe: Timeframe, since: datetime) -> list[list[float]]:
-    """Return [time, open, high, low, close] of closed candles from a little before ``since`` until now."""
-    span = (clock.now() - since + timedelta(seconds=timeframe.seconds * 40)).total_seconds()
+def candle_rows(
+    product: Product, timeframe: Timeframe, since: datetime, until: datetime | None = None
+) -> list[list[float]]:
+    """Return [time, open, high, low, close] of closed candles from a little before ``since`` to a little after ``until``.
+
+    ``until`` defaults to now. What lies too far back for one request is left out.
+    """
+    room = timedelta(seconds=timeframe.seconds * CHART_MARGIN)
+    span = (clock.now() - since + room).total_seconds()
     count = min(max(int(span // timeframe.seconds) + 1, CHART_CANDLES // 2), MOST_CANDLES)
     candles = chart_candles(product, timeframe, count)
     columns = (candles.time, candles.open, candles.high, candles.low, candles.close)
-    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    if until is None:
+        return rows
+    return [row for row in rows if row[0] <= (until + room).timestamp()]
 
 
-def fill_marks(fills: Iterable[tuple[Fill, Order]], timeframe: Timeframe) -> list[dict[str, Any]]:
-    """Return one mark per order on the chart: what was done, at the candle in which it began."""
+def fill_marks(
+    fills: Iterable[tuple[Fill, Order]], timeframe: Timeframe, profits: Mapping[int, Decimal | None]
+) -> list[dict[str, Any]]:
+    """Return one mark per order on the chart: what was done, at the candle in which it began.
+
+    ``profits`` are the percentages that deals have realised, by id: what stands beside an exit.
+    """
     marks: dict[int, dict[str, Any]] = {}
     level: dict[int, int] = defaultdict(int)
     for fill, order in fills:
@@ -177,15 +192,20 @@ def fill_marks(fills: Iterable[tuple[Fill, Order]], timeframe: Timeframe) -> lis
             text = "B"
         elif order.purpose == Purpose.SAFETY_ORDER:
             level[order.position_id] += max(order.levels, 1)
-            text = f"SO {level[order.position_id]}"
+            text = str(level[order.position_id])
         elif order.purpose == Purpose.MANUAL_ADD:
             text = "+"
         entry = order.purpose in ENTRY_PURPOSES
+        profit = None if entry else profits.get(order.position_id)
+        if profit is not None:
+            sign = "+" if profit > ZERO else "\u2212" if profit < ZERO else ""
+            text = f"{sign}{abs(profit):.1f} %"
         marks[order.pk] = {
             "time": timeframe.open_time(fill.at.timestamp()),
             "kind": ("base" if order.purpose == Purpose.BASE_ORDER else "add") if entry else "exit",
             "side": fill.side,
             "text": text or str(order.purpose).replace("_", " "),
+            "won": profit is None or profit >= ZERO,
         }
     return sorted(marks.values(), key=lambda mark: mark["time"])
 
@@ -215,8 +235,12 @@ def chart_data(card: DealCard, fills: Sequence[Fill], timeframe: Timeframe) -> d
         "product": product.symbol,
         "timeframe": timeframe.value,
         "step": float(product.price_increment),
-        "candles": candle_rows(product, timeframe, since),
-        "marks": fill_marks([(fill, orders[fill.order_id]) for fill in fills if fill.order_id in orders], timeframe),
+        "candles": candle_rows(product, timeframe, since, position.closed_at),
+        "marks": fill_marks(
+            [(fill, orders[fill.order_id]) for fill in fills if fill.order_id in orders],
+            timeframe,
+            {position.pk: position.realised_pct},
+        ),
         "lines": [
             {"kind": kind, "title": title, "price": float(round_to(price, product.price_increment))}
             for kind, title, price in prices

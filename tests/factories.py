@@ -26,7 +26,7 @@ from accounts.models import (
     PaperTrade,
     User,
 )
-from bots.models import Bot, BotProduct, BotTemplate, Decision
+from bots.models import Bot, BotProduct, BotTemplate, Decision, ReplayRun
 from marketdata.models import Candle, CandleSeries, Product
 from notifications.models import Event
 from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
@@ -278,6 +278,22 @@ class DecisionFactory(_Factory):
     action = "none"
     code = "tree_false"
     message = "RSI is 42, not below 30"
+
+
+class ReplayRunFactory(_Factory):
+    """A finished run over an hour of one-minute steps."""
+
+    class Meta:
+        model = ReplayRun
+
+    bot = factory.SubFactory(BotFactory)
+    account = factory.SelfAttribute("bot.account")
+    key = factory.Sequence(lambda n: f"run {n}")
+    status = ReplayRun.Status.FINISHED
+    step_seconds = 60
+    start = 1_700_000_040
+    end = 1_700_003_640
+    cursor = 1_700_003_700
 
 
 # Deals --------------------------------------------------------------------------------------------------------------

@@ -142,6 +142,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", default="")
 _embedded_redis = f"unix://{quote(str(valkey_socket(DATA_DIR)))}"
 REDIS = REDIS_URL or _embedded_redis
+# The channel layer waits up to 5 s in one read, and redis-py gives up on a read after 5 s unless told otherwise.
+CHANNEL_HOST = {"address": REDIS, "socket_timeout": 20, "socket_connect_timeout": 5}
 if TESTING and not env.str("REDIS_URL", default=""):
     CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
@@ -156,7 +158,7 @@ else:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [REDIS], "capacity": 1000, "expiry": 30, "prefix": "tradebot"},
+            "CONFIG": {"hosts": [CHANNEL_HOST], "capacity": 1000, "expiry": 30, "prefix": "tradebot"},
         }
     }
 CELERY_BROKER_URL = REDIS if REDIS.startswith("redis") else REDIS.replace("unix://", "redis+socket://", 1)

@@ -28,7 +28,7 @@ def away(price: Any, mark: Any) -> str:
     wanted, now = number(price), number(mark)
     if wanted is None or not now:
         return ""
-    return f"{written(abs(wanted / now - 1) * HUNDRED, 2)}\u00a0% away."
+    return f"{written(abs(wanted / now - 1) * HUNDRED, 2)}\u00a0% away"
 
 
 @register.filter
@@ -43,12 +43,21 @@ def stamp(moment: datetime | None) -> str:
 
 @register.filter
 def compact(value: Any) -> str:
-    """Write an indicator's value with at most six significant digits: ``50.6``, ``0.000012``."""
+    """Write an indicator's value with about four significant digits: ``50.6``, ``0.000012``."""
     found = number(value)
     if found is None:
         return UNKNOWN
     if not found:
         return "0"
-    places = max(0, min(12, 5 - found.adjusted()))
+    places = max(0, min(12, 3 - found.adjusted()))
     text = written(found, places)
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@register.filter
+def distance(value: Any) -> str:
+    """Write how far an indicator still has to move: ``14.6 lower``."""
+    found = number(value)
+    if found is None or not found:
+        return ""
+    return f"{compact(abs(found))} {'higher' if found > 0 else 'lower'}"

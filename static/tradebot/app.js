@@ -76,3 +76,68 @@ for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"])
   document.addEventListener(name, (event) => event.detail.target && remember(event.detail.target));
 document.addEventListener("htmx:afterSwap", (event) => flash(event.target.parentElement ?? document));
 document.addEventListener("htmx:oobAfterSwap", (event) => flash(event.target));
+
+// What the socket brings. A fragment names the kinds that make it stale (data-refresh="order_fill position") and renews
+// itself on HTMX's "refresh"; several events in a row renew it once.
+const KINDS = ["order_fill", "position", "bot", "balances", "notification"];
+const due = new Map();
+for (const kind of KINDS)
+  document.body.addEventListener(kind, () =>
+    document.querySelectorAll(`[data-refresh~="${kind}"]`).forEach((element) => {
+      clearTimeout(due.get(element));
+      due.set(element, setTimeout(() => element.isConnected && window.htmx?.trigger(element, "refresh"), 400));
+    }),
+  );
+
+// Toasts: product, amount, price, live or paper. Three at most; they go by themselves unless something failed.
+const SHOWN = 3;
+const STAYS = 8000;
+const number = (text) => {
+  const [whole, fraction] = String(text).replace("-", "\u2212").split(".");
+  return whole.replace(/\B(?=(\d{3})+$)/g, "\u2009") + (fraction ? `.${fraction}` : "");
+};
+const make = (tag, className, text) => Object.assign(document.createElement(tag), { className, textContent: text ?? "" });
+
+function toast(title, line, { paper, kind = "", href, result, stays = false }) {
+  const place = document.getElementById("toasts");
+  if (!place) return;
+  const box = make("div", `tb-toast ${kind}${paper ? " paper" : ""}`);
+  const body = make("div", "grow");
+  const head = make("div", "row-x wrap");
+  head.append(make("b", "num", title));
+  if (paper !== undefined) head.append(make("span", `st ${paper ? "paper" : "live"}`, paper ? "Paper" : "Live"));
+  body.append(head, make("div", "s muted num", line));
+  if (result) body.append(result);
+  if (href) body.append(Object.assign(make("a", "s", "Open the deal"), { href }));
+  const close = Object.assign(make("button", "btn quiet", "×"), { type: "button" });
+  close.setAttribute("aria-label", "Close");
+  close.addEventListener("click", () => box.remove());
+  box.append(body, close);
+  place.append(box);
+  while (place.childElementCount > SHOWN) place.firstElementChild.remove();
+  if (!stays) setTimeout(() => box.remove(), STAYS);
+}
+
+document.body.addEventListener("order_fill", ({ detail }) => {
+  if (!detail?.product) return; // raised by the page itself, not by the socket
+  const base = detail.product.split("-")[0];
+  const deal = detail.deal_number ? ` #${detail.deal_number}` : "";
+  const parts = [`${detail.product}${deal}`, String(detail.fill_type).replaceAll("_", " "), `at ${number(detail.price)}`];
+  const profit = detail.profit === null || detail.profit === undefined ? null : Number(detail.profit);
+  let result = null;
+  if (profit !== null) {
+    parts[1] = String(detail.exit_reason).replaceAll("_", " ");
+    const way = profit > 0 ? "up" : profit < 0 ? "down" : "flat";
+    result = make("div", "s");
+    result.append(make("span", `num ${way}`, (profit > 0 ? "+" : "") + number(detail.profit)), make("span", "u", detail.quote));
+  }
+  toast(`${detail.side === "buy" ? "Bought" : "Sold"} ${number(detail.base_amount)} ${base}`, parts.join(", "), {
+    paper: detail.is_paper,
+    kind: profit === null ? "" : profit < 0 ? "failed" : "sold",
+    href: `/deals/${detail.position_id}/`,
+    result,
+  });
+});
+document.body.addEventListener("notification", ({ detail }) => {
+  if (detail?.message) toast("Needs you", detail.message, { kind: "failed", stays: true });
+});

@@ -91,8 +91,12 @@ addEventListener("tradebot:theme", () => all(document).forEach((element) => {
   const known = drawn.get(element);
   if (known) paint(element, known.data);
 }));
-document.addEventListener("htmx:afterSettle", (event) => {
-  const scope = event.detail.elt;
-  if (scope.matches?.("[data-candles]")) show(scope);
-  all(scope).forEach(show);
-});
+
+// A fill belongs on the chart; new candles come by themselves.
+let due = null;
+const again = () => {
+  clearTimeout(due);
+  due = setTimeout(() => all(document).forEach(show), 600);
+};
+document.body.addEventListener("order_fill", again);
+setInterval(() => document.hidden || again(), 60000);

@@ -11,7 +11,7 @@ import pytest
 from channels.layers import channel_layers
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import connection
+from django.db import connections
 from django.test import override_settings
 
 from accounts.models import Account, User
@@ -54,7 +54,8 @@ async def measure(live: Live, everybody: list[tuple[int, int, str]]) -> list[flo
 
     async def listen(ws: Client) -> None:
         while True:
-            delays.append(time.time() - float((await ws.receive())["sent"]))
+            message = await ws.receive()
+            delays.append(time.time() - float(message["sent"]))
 
     listeners = [asyncio.create_task(listen(ws)) for ws in sockets]
     loop = asyncio.get_running_loop()
@@ -64,11 +65,10 @@ async def measure(live: Live, everybody: list[tuple[int, int, str]]) -> list[flo
             await loop.run_in_executor(engine, fill, user_id, account_id)
             await asyncio.sleep(0.02)
         await asyncio.sleep(1)
-        await loop.run_in_executor(engine, connection.close)
+        await loop.run_in_executor(engine, connections.close_all)
     for task in listeners:
         task.cancel()
-    for ws in sockets:
-        ws.writer.close()
+    await asyncio.gather(*listeners, *(ws.close() for ws in sockets), return_exceptions=True)
     return sorted(delays)
 
 

@@ -33,7 +33,12 @@ class Live:
 
     @property
     def channel_layers(self) -> dict[str, Any]:
-        config = {"hosts": [self.broker], "capacity": 1000, "expiry": 30, "prefix": "tradebot"}
+        config = {
+            "hosts": [settings.CHANNEL_HOST | {"address": self.broker}],
+            "capacity": 1000,
+            "expiry": 30,
+            "prefix": "tradebot",
+        }
         return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}}
 
 

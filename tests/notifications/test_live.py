@@ -6,6 +6,8 @@ import time
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels_redis.core import RedisChannelLayer
+from django.conf import settings
 from django.test import Client as DjangoClient
 from django.test import override_settings
 
@@ -59,3 +61,9 @@ async def follow(live: Live, world: World) -> None:
 def test_f54_a_fill_is_in_every_entitled_browser_within_a_second(world: World) -> None:
     with live_server() as live, override_settings(CHANNEL_LAYERS=live.channel_layers):
         follow(live, world)
+
+
+def test_the_channel_layer_may_wait_longer_than_one_of_its_reads_takes() -> None:
+    """With the client's own limit of five seconds every idle socket broke after five seconds."""
+    layer = RedisChannelLayer(hosts=[settings.CHANNEL_HOST])
+    assert layer.create_pool(0).connection_kwargs["socket_timeout"] > layer.brpop_timeout

@@ -54,6 +54,7 @@ def test_one_command_starts_everything_and_stops_it_within_ten_seconds(tmp_path:
         assert run.ready()
 
         children = run.children()
+        assert "Traceback" not in run.said()
         assert run.end() < 10
         assert run.process.returncode == 0
         assert gone(children)

@@ -47,7 +47,11 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=28)
+        else structlog.dev.ConsoleRenderer(
+            colors=False,
+            pad_event_to=28,
+            exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables, secrets too
+        )
     )
     return {
         "version": 1,

@@ -56,6 +56,7 @@ def beat(arguments: list[str]) -> None:
     from tradebot.celery import app
 
     dictConfig(settings.LOGGING)
+    app.task_cls = "celery.app.task:Task"  # ours would load the models, and nothing runs here
     service = Service(app, schedule_filename=arguments[0])
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # the service ends its loop on this
     _wait_at_the_gate()

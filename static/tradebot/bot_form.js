@@ -1,0 +1,47 @@
+// The bot form: hides settings without effect, lets Enter add a pair. Everything is computed by the server, and without
+// scripts the form's own buttons do the same by a round trip.
+
+const form = document.getElementById("bot-form");
+
+/** Show each field that counts with what is chosen now: data-depends="take_profit_mode=trailing|conditions". */
+function depend() {
+  form.querySelectorAll("[data-depends]").forEach((box) => {
+    const counts = box.dataset.depends.split(";").every((rule) => {
+      const [name, values] = rule.split("=");
+      const choice = form.querySelector(`[data-setting="${name}"]`);
+      return !choice || values.split("|").includes(choice.value);
+    });
+    box.hidden = !counts && !box.querySelector(".has-errors, .cond") && !box.classList.contains("has-errors");
+  });
+}
+
+/** Units that follow from a choice: percent of something, or an amount of the quote currency. */
+const UNITS = { base_order_size: ["base_order_type", "% of deal"], safety_order_size: ["safety_order_type", "% of base"] };
+function units() {
+  Object.entries(UNITS).forEach(([name, [kind, percent]]) => {
+    const label = form.querySelector(`[data-unit="${name}"]`);
+    const choice = form.querySelector(`[data-setting="${kind}"]`);
+    const quote = form.querySelector('[name="symbols"]')?.value.split("-")[1] ?? "";
+    if (label && choice) label.textContent = choice.value === "fixed" ? quote : percent;
+  });
+}
+
+form.addEventListener("change", () => { depend(); units(); });
+document.addEventListener("htmx:afterSettle", depend);
+
+// A pair is added by Enter, by the button, or by choosing it from the list.
+form.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.target.id !== "wanted-pair") return;
+  event.preventDefault();
+  document.getElementById("add-pair").click();
+});
+form.addEventListener("input", (event) => {
+  const field = event.target;
+  if (field.id !== "wanted-pair") return;
+  event.stopPropagation(); // a half-typed pair changes no ladder
+  const options = document.getElementById("pair-list").options;
+  if (event.inputType !== "insertText" && [...options].some((option) => option.value === field.value)) {
+    document.getElementById("add-pair").click();
+  }
+});
+depend();

@@ -1,0 +1,157 @@
+"""What each address may show to whom, and why. A route without a verdict fails the proof; so does a verdict without a route.
+
+``own`` is the rule: the address names a row, and whoever may not see the row is told that there is none. Everything else
+is an exemption with a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+__all__ = ["PREFIXES", "VERDICTS", "Kind", "Verdict", "verdict_of"]
+
+
+class Kind(Enum):
+    """The classes of addresses."""
+
+    OWN = "names a row"
+    MINE = "shows or makes only what is the person's own"
+    COMMON = "the same for everybody who is signed in"
+    PUBLIC = "answers without a sign-in"
+    STAFF = "for staff only"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One verdict. ``row`` names the kind of row in the world that ``{pk}`` stands for.
+
+    ``observer_may`` tells why an observer's request may do something all the same (never to the row). ``more`` says what
+    other parameters stand for.
+    """
+
+    kind: Kind
+    reason: str
+    row: str = ""
+    observer_may: str = ""
+    more: tuple[tuple[str, Any], ...] = ()
+
+
+def own(row: str, observer_may: str = "", **more: Any) -> Verdict:
+    return Verdict(Kind.OWN, "names a row", row, observer_may, tuple(more.items()))
+
+
+def mine(reason: str, **more: Any) -> Verdict:
+    return Verdict(Kind.MINE, reason, more=tuple(more.items()))
+
+
+def common(reason: str) -> Verdict:
+    return Verdict(Kind.COMMON, reason)
+
+
+def public(reason: str) -> Verdict:
+    return Verdict(Kind.PUBLIC, reason)
+
+
+VERDICTS: Final[dict[str, Verdict]] = {
+    # Operation
+    "healthz": public("supervisors ask whether the process answers; it says nothing else"),
+    "readyz": public("load balancers ask whether it works; it names loops, never people"),
+    # Pages
+    "": mine("the dashboard's figures"),
+    "ticker/": mine("prices of the market of the account in view"),
+    "accounts/": mine("lists accounts"),
+    "accounts/new/": mine("opens an account of one's own"),
+    "accounts/switch/": mine("chooses among accounts that one may see"),
+    "accounts/{pk}/": own("account"),
+    "accounts/{pk}/archive/": own("account"),
+    "accounts/{pk}/default/": own("account"),
+    "accounts/{pk}/deposit/": own("account"),
+    "accounts/{pk}/rename/": own("account"),
+    "accounts/{pk}/reset/": own("account"),
+    "accounts/{pk}/share/": own("account"),
+    "accounts/{pk}/share/{user_id}/end/": own("account", user_id="sharer"),
+    "accounts/{pk}/terms/": own("account"),
+    "accounts/{pk}/withdraw/": own("account"),
+    "bots/": mine("lists bots"),
+    "bots/new/": mine("makes a bot on an account that one may change"),
+    "bots/preview/": mine("computes from what was typed and an account that one may see"),
+    "bots/templates/{pk}/delete/": own("template"),
+    "bots/{pk}/": own("bot"),
+    "bots/{pk}/archive/": own("bot"),
+    "bots/{pk}/assign/": own("bot"),
+    "bots/{pk}/candles/{product_pk}/": own("bot", product_pk="product"),
+    "bots/{pk}/check/": own("bot"),
+    "bots/{pk}/edit/": own("bot"),
+    "bots/{pk}/export/": own("bot"),
+    "bots/{pk}/start/": own("bot"),
+    "bots/{pk}/stop/": own("bot"),
+    "bots/{pk}/template/": own("bot", observer_may="keeps settings that they can read, as a template of their own"),
+    "deals/": mine("lists running deals"),
+    "deals/{pk}/": own("position"),
+    "deals/{pk}/cancel/": own("position"),
+    "deals/{pk}/chart/": own("position"),
+    "deals/{pk}/close/": own("position"),
+    "deals/{pk}/note/": own("position"),
+    "deals/{pk}/orders.{kind}": own("position", kind="csv"),
+    "history/": mine("lists ended deals"),
+    "history/export.{kind}": mine("exports ended deals", kind="csv"),
+    "orders/": mine("lists orders"),
+    "orders/export.{kind}": mine("exports orders", kind="csv"),
+    "settings/": mine("one's own settings"),
+    "settings/api/": mine("one's own token"),
+    "settings/security/": mine("one's own sign-in"),
+    "settings/theme/": mine("one's own settings"),
+    # API
+    "api/": common("names the resources"),
+    "api/accounts/": mine("lists accounts, opens one of one's own"),
+    "api/accounts/{pk}/": own("account"),
+    "api/accounts/{pk}/deposit/": own("account"),
+    "api/accounts/{pk}/entries/": own("account"),
+    "api/accounts/{pk}/reset/": own("account"),
+    "api/accounts/{pk}/withdraw/": own("account"),
+    "api/bots/": mine("lists bots, makes one on an account that one may change"),
+    "api/bots/settings-schema/": common("what the strategies' settings mean"),
+    "api/bots/{pk}/": own("bot"),
+    "api/bots/{pk}/archive/": own("bot"),
+    "api/bots/{pk}/assign/": own("bot"),
+    "api/bots/{pk}/check-now/": own("bot"),
+    "api/bots/{pk}/decisions/": own("bot"),
+    "api/bots/{pk}/start/": own("bot"),
+    "api/bots/{pk}/stop/": own("bot"),
+    "api/docs/": common("documentation"),
+    "api/events/": mine("lists what happened"),
+    "api/events/{pk}/": own("event"),
+    "api/fills/": mine("lists fills"),
+    "api/fills/{pk}/": own("fill"),
+    "api/orders/": mine("lists orders"),
+    "api/orders/{pk}/": own("order"),
+    "api/positions/": mine("lists deals"),
+    "api/positions/{pk}/": own("position"),
+    "api/positions/{pk}/cancel/": own("position"),
+    "api/positions/{pk}/close-preview/": own("position"),
+    "api/positions/{pk}/close/": own("position"),
+    "api/products/": common("public market data"),
+    "api/products/{pk}/": common("public market data"),
+    "api/products/{pk}/candles/": common("public market data"),
+    "api/products/{pk}/ticker/": common("public market data"),
+    "api/schema/": common("documentation"),
+    "api/socket-ticket/": mine("a ticket for one's own socket"),
+    "api/templates/": mine("lists presets and own templates"),
+    "api/templates/{pk}/": own("template"),
+    "api/token/": mine("one's own token, for one's own password"),
+}
+
+PREFIXES: Final[dict[str, Verdict]] = {
+    "admin/": Verdict(Kind.STAFF, "the operator's pages"),
+    "auth/": public("signing in and one's own sign-in; the library answers for the person of the session alone"),
+}
+"""Verdicts on the addresses that libraries bring."""
+
+
+def verdict_of(template: str) -> Verdict | None:
+    """Return the verdict on the route, or None where nobody gave one."""
+    return VERDICTS.get(template) or next(
+        (verdict for prefix, verdict in PREFIXES.items() if template.startswith(prefix)), None
+    )
