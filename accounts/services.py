@@ -21,6 +21,7 @@ from accounts.access import acting_for
 from accounts.exchanges.paper_ledger import Ledger
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperOrder, PaperTerms, User
 from marketdata import sources
+from notifications.outbox import close_sockets
 from tradebot.core import audit, clock
 from tradebot.core.decimals import ZERO, dec, plain
 from tradebot.core.errors import InvalidInput, NotFound
@@ -264,6 +265,7 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
             account=row, user=person, defaults={"role": role, "expires_at": expires}
         )
         _note(row, actor, "account_shared", email=person.email, role=role, expires=expires)
+        close_sockets(person.pk)  # it comes back by itself, with what the person may see now
     return membership
 
 
@@ -276,6 +278,7 @@ def revoke(account: Account, user_id: int, actor: str) -> None:
             raise NotFound("no_membership", "There is no such share.")
         gone.delete()
         _note(row, actor, "account_share_ended", email=gone.user.email, role=gone.role)
+        close_sockets(user_id)  # F54
 
 
 # Details -------------------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class BotDraft:
         draft.split_budget = "split_budget" in data
         draft.wanted_pair = data.get("wanted_pair", "").strip().upper()[:40]
         draft.shown = data.get("shown", "")[:40]
-        fields = list(data.items())
+        fields = [(name, str(value)) for name, value in data.items()]
         for spec in field_specs(model):
             if spec.kind == "conditions":
                 draft.trees[spec.name] = TreeDraft.from_fields(spec.name, fields)

@@ -292,6 +292,7 @@ def _durations(rows: QuerySet[Position]) -> list[float]:
     return [
         (closed - opened).total_seconds()
         for opened, closed in times.values_list("opened_at", "closed_at")[:DURATIONS_READ]
+        if opened is not None and closed is not None
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -21,9 +21,10 @@ from bots import services, templates
 from bots.form_page import form_page
 from bots.forms import BotDraft
 from bots.models import Bot
-from bots.pages import bot_chart, bot_page, bot_rows
+from bots.pages import BotRow, bot_chart, bot_page, bot_rows
 from marketdata.models import Product
 from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
+from positions.views import person
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
 from tradebot.core.scoping import current_scope
@@ -69,11 +70,11 @@ def bot_list(request: HttpRequest) -> HttpResponse:
     everything = _bots().filter(**narrowed(request))
     state, query, sort = request.GET.get("state", ""), request.GET.get("q", "").strip(), request.GET.get("sort", "name")
     found = list(_narrowed_list(everything, state, query))
-    rows = _sorted(found, sort if sort in SORTS else "name", request)
+    page, rows = _sorted(found, sort if sort in SORTS else "name", request)
     context = {
         "nav": "bots",
         "rows": rows,
-        "page": rows.page,
+        "page": page,
         "count": everything.count(),
         "found_count": len(found),
         "running": everything.filter(status=Bot.Status.RUNNING).count(),
@@ -83,7 +84,7 @@ def bot_list(request: HttpRequest) -> HttpResponse:
         "sorts": SORTS.items(),
         "query": query,
         "presets": templates.presets(),
-        "own_templates": templates.own_templates(request.user),
+        "own_templates": templates.own_templates(person(request)),
         "can_create": bool(current_scope().editable_ids),
         "editable": current_scope().editable_ids,
     }
@@ -98,26 +99,17 @@ def _narrowed_list(rows: Any, state: str, query: str) -> Any:
     return rows.filter(name__icontains=query[:80]) if query else rows
 
 
-class _Rows(list[Any]):
-    """The rows of one page, with the page they come from."""
-
-    page: Any = None
-
-
-def _sorted(bots: list[Bot], sort: str, request: HttpRequest) -> _Rows:
-    """Return a page of rows. Name and age are known before; profit and deals need the figures of every bot."""
-    by_figures = sort in ("profit", "deals")
-    if by_figures:
+def _sorted(bots: list[Bot], sort: str, request: HttpRequest) -> tuple[Page[Any], list[BotRow]]:
+    """Return a page and its rows. Name and age are known before; profit and deals need the figures of every bot."""
+    number = request.GET.get("page")
+    if sort in ("profit", "deals"):
         everything = bot_rows(bots)
         everything.sort(key=lambda row: -(row.realised if sort == "profit" else row.open_deals))
-        page = Paginator(everything, PER_PAGE).get_page(request.GET.get("page"))
-        rows = _Rows(page.object_list)
-    else:
-        bots.sort(key=lambda bot: (-bot.pk,) if sort == "newest" else (bot.name.lower(), bot.pk))
-        page = Paginator(bots, PER_PAGE).get_page(request.GET.get("page"))
-        rows = _Rows(bot_rows(page.object_list))
-    rows.page = page
-    return rows
+        page: Page[Any] = Paginator(everything, PER_PAGE).get_page(number)
+        return page, list(page.object_list)
+    bots.sort(key=lambda bot: (-bot.pk,) if sort == "newest" else (bot.name.lower(), bot.pk))
+    page = Paginator(bots, PER_PAGE).get_page(number)
+    return page, bot_rows(list(page.object_list))
 
 
 # One bot ------------------------------------------------------------------------------------------------------------
@@ -167,7 +159,7 @@ def _act(request: HttpRequest, pk: int, service: Any, done: str) -> HttpResponse
     """Do one thing to a bot and answer with its row, to HTMX, or with the page it was asked from."""
     bot = _bot(pk, editable=True)
     try:
-        bot = service(bot, request.user.email)
+        bot = service(bot, person(request).email)
     except NotFound as error:
         raise Http404(error.message) from error
     except TradebotError as error:
@@ -207,7 +199,7 @@ def bot_archive(request: HttpRequest, pk: int) -> HttpResponse:
     """Put a bot away; its deals stay in the history."""
     bot = _bot(pk, editable=True)
     try:
-        services.archive_bot(bot, request.user.email)
+        services.archive_bot(bot, person(request).email)
     except InvalidInput as error:
         messages.error(request, error.message)
         return redirect("bot", pk=pk)
@@ -234,7 +226,7 @@ def bot_save_template(request: HttpRequest, pk: int) -> HttpResponse:
     """Keep the bot's settings as a template of one's own."""
     bot = _bot(pk)
     try:
-        row = templates.save_as_template(request.user, bot, request.POST.get("name", "") or bot.name)
+        row = templates.save_as_template(person(request), bot, request.POST.get("name", "") or bot.name)
     except InvalidInput as error:
         messages.error(request, error.message)
     else:
@@ -294,9 +286,9 @@ def bot_new(request: HttpRequest) -> HttpResponse:
     if account is None or parsed is None or budget is None:
         return _form(request, draft, None, status=422)
     try:
-        bot = services.create_bot(request.user, account=account, strategy=draft.strategy, **draft.arguments(parsed))
+        bot = services.create_bot(person(request), account=account, strategy=draft.strategy, **draft.arguments(parsed))
         if action == "save_start":
-            services.start_bot(bot, request.user.email)
+            services.start_bot(bot, person(request).email)
     except InvalidInput as error:
         draft.blame(error)
         return _form(request, draft, None, status=422)
@@ -322,7 +314,7 @@ def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
     if parsed is None or budget is None:
         return _form(request, draft, bot, status=422)
     try:
-        changed = services.update_bot(bot, actor=request.user.email, **draft.arguments(parsed))
+        changed = services.update_bot(bot, actor=person(request).email, **draft.arguments(parsed))
     except InvalidInput as error:
         draft.blame(error)
         return _form(request, draft, bot, status=422)
@@ -370,7 +362,7 @@ def _new_draft(request: HttpRequest) -> BotDraft:
         except NotFound as error:
             raise Http404(error.message) from error
         draft = BotDraft.from_settings(template.strategy, template.settings)
-        draft.name = services.free_name(request.user, template.name)
+        draft.name = services.free_name(person(request), template.name)
     else:
         draft = BotDraft.empty()
     if account is not None and not request.GET.get("like"):

@@ -157,7 +157,11 @@ def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
     orders: dict[int, list[Order]] = defaultdict(list)
     for order in Order.objects.filter(position_id__in=[position.pk for position in positions]).order_by("pk"):
         orders[order.position_id].append(order)
-    return [_card(row, *ahead.get(row.position.pk, (Outlook(), None)), tuple(orders[row.position.pk])) for row in rows]
+    cards = []
+    for row in rows:
+        outlook, fee_rate = ahead.get(row.position.pk, (Outlook(), None))
+        cards.append(_card(row, outlook, fee_rate, tuple(orders[row.position.pk])))
+    return cards
 
 
 def deal_card(position: Position) -> DealCard:

@@ -160,7 +160,7 @@ def chart_timeframe(asked: str, since: datetime, until: datetime) -> Timeframe:
 def candle_rows(
     product: Product, timeframe: Timeframe, since: datetime, until: datetime | None = None
 ) -> list[list[float]]:
-    """Return [time, open, high, low, close] of closed candles from a little before ``since`` to a little after ``until``.
+    """Return [time, open, high, low, close] of closed candles, from a little before ``since`` to after ``until``.
 
     ``until`` defaults to now. What lies too far back for one request is left out.
     """

@@ -16,6 +16,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts.models import User
 from accounts.selection import narrowed
 from positions import deal_page, history, manual
 from positions.cards import DealCard, currency_totals, deal_card, deal_cards
@@ -29,6 +30,12 @@ from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
 FAR: Final = Decimal(10) ** 9
+
+
+def person(request: HttpRequest) -> User:
+    """Return who is signed in; the pages here are for signed-in people only."""
+    assert isinstance(request.user, User)
+    return request.user
 
 
 # Open deals ---------------------------------------------------------------------------------------------------------
@@ -196,7 +203,7 @@ def deal_close(request: HttpRequest, pk: int) -> HttpResponse:
     position = _deal(pk, editable=True)
     if request.method == "POST":
         try:
-            closing = manual.close_at_market(position, request.user.email)
+            closing = manual.close_at_market(position, person(request).email)
         except TradebotError as error:
             messages.error(request, f"{error.message} [{error.code}]")
         else:
@@ -226,7 +233,7 @@ def deal_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     position = _deal(pk, editable=True)
     if request.method == "POST":
         try:
-            manual.cancel_deal(position, request.user.email)
+            manual.cancel_deal(position, person(request).email)
         except TradebotError as error:
             messages.error(request, f"{error.message} [{error.code}]")
         else:
@@ -244,10 +251,10 @@ def deal_note(request: HttpRequest, pk: int) -> HttpResponse:
     position = _deal(pk, editable=True)
     form = NoteForm(request.POST)
     if form.is_valid():
-        manual.set_note(position, form.cleaned_data["notes"], request.user.email)
+        manual.set_note(position, form.cleaned_data["notes"], person(request).email)
         messages.success(request, "Note saved.")
     else:
-        messages.error(request, form.errors["notes"][0])
+        messages.error(request, str(form.errors["notes"][0]))
     return redirect("deal", pk=pk)
 
 

@@ -43,7 +43,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         "reasons": [reason for found in reasons.values() for reason in found],
     }
     response = JsonResponse(body, status=200 if ready else 503)
-    response._has_been_logged = True  # type: ignore[attr-defined] (as Django marks it: a probe is no failed request)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # as Django does: a probe is no error
     return response
 
 

@@ -1,7 +1,8 @@
-"""What each address may show to whom, and why. A route without a verdict fails the proof; so does a verdict without a route.
+"""What each address may show to whom, and why. A route without a verdict fails the proof, as a verdict without a
+route does.
 
-``own`` is the rule: the address names a row, and whoever may not see the row is told that there is none. Everything else
-is an exemption with a reason.
+``own`` is the rule: the address names a row, and whoever may not see the row is told that there is none. Everything
+else is an exemption with a reason.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Kind(Enum):
 class Verdict:
     """One verdict. ``row`` names the kind of row in the world that ``{pk}`` stands for.
 
-    ``observer_may`` tells why an observer's request may do something all the same (never to the row). ``more`` says what
-    other parameters stand for.
+    ``observer_may`` tells why an observer's request may do something all the same (never to the row). ``more`` says
+    what other parameters stand for.
     """
 
     kind: Kind

@@ -1,7 +1,7 @@
-"""The world of the isolation proof: Ann with a row of everything, marked; Bob, a stranger; Olga, who observes one account.
+"""The world of the isolation proof: Ann with a row of everything, marked; Bob, a stranger; Olga, an observer.
 
-Every text of Ann's rows carries a mark that occurs nowhere else, so one look at an answer's body tells whether anything of
-hers got out. Rows of the account that she shares with Olga carry ``SHARED``, everything else of hers ``PRIVATE``.
+Every text of Ann's rows carries a mark that occurs nowhere else, so one look at an answer's body tells whether anything
+of hers got out. Rows of the account that she shares with Olga carry ``SHARED``, everything else of hers ``PRIVATE``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def factory_of(model: type[models.Model]) -> Any:
 
 @dataclass
 class World:
-    """Who there is, and rows of Ann's by name: ``shared`` ones that Olga may read, ``private`` ones that she may not."""
+    """Who there is, and Ann's rows by name: ``shared`` ones that Olga may read, ``private`` ones that she may not."""
 
     ann: User
     bob: User

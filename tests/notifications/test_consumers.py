@@ -12,10 +12,12 @@ from channels.testing import WebsocketCommunicator
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
-from accounts.models import User
+from accounts.access import acting_for
+from accounts.models import Membership, User
+from accounts.services import revoke, share
 from notifications import consumers, tickets
 from notifications.models import Event
-from notifications.outbox import close_sockets, group_of, publish, push
+from notifications.outbox import group_of, publish, push
 from tests.notifications.conftest import ORIGIN, World, cookie_of, in_loop, socket
 from tradebot.asgi import application
 from tradebot.core import clock
@@ -276,17 +278,26 @@ async def test_f54_events_of_a_share_that_ended_are_not_sent(world: World) -> No
         assert await pinged(ws, 0) == []
 
 
+def _change_share(world: World, change: str) -> None:
+    with acting_for(world.ann):
+        if change == "revoked":
+            revoke(world.anns, world.bob.pk, actor=world.ann.email)
+        else:
+            share(world.anns, world.bob.email, Membership.Role.OBSERVER, None, actor=world.ann.email)
+
+
 def _end_share(world: World) -> None:
     with all_accounts("test data"):
         world.share.delete()
 
 
+@pytest.mark.parametrize("change", ["revoked", "other role"])
 @in_loop
-async def test_f54_revocation_closes_live_sockets(world: World) -> None:
+async def test_f54_revocation_closes_live_sockets(world: World, change: str) -> None:
     async with socket(await signed_in(world.bob)) as bob, socket(await signed_in(world.ann)) as ann:
         await hello(bob)
         await hello(ann)
-        await database_sync_to_async(close_sockets)(world.bob.pk)
+        await database_sync_to_async(_change_share)(world, change)
         assert await closed_with(bob) == consumers.ACCESS_CHANGED
         assert await pinged(ann) == []
 

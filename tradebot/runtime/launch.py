@@ -35,7 +35,7 @@ def web(arguments: list[str]) -> None:
 
 def worker(arguments: list[str]) -> None:
     """Carry out tasks; ``arguments`` are those of ``celery worker``."""
-    from celery.platforms import SecurityWarning
+    from celery.exceptions import SecurityWarning
 
     _import_everything()
     from tradebot.celery import app

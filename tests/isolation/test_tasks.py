@@ -1,0 +1,113 @@
+"""Celery tasks: each starts without a scope and leaves none; ids of somebody else's rows in its arguments reach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from celery import shared_task
+
+from marketdata import services as market_services
+from notifications.models import Event
+from tests.isolation.world import ADDRESS, PRIVATE, SHARED, World, build
+from tradebot.celery import app
+from tradebot.core.scoping import acting_for_account, detached, scope_or_none
+from tradebot.core.tasks import ScopedTask
+
+app.loader.import_default_modules()
+TASKS: Final = sorted(name for name in app.tasks if not name.startswith(("celery.", "tests.")))
+
+
+def nothing(world: World) -> list[Any]:
+    return []
+
+
+def foreign_chunk(world: World) -> list[Any]:
+    """Bob's account with Ann's bots: what a dispatcher gone wrong would hand out."""
+    with detached("the proof looks for Bob's account"):
+        bobs = world.bob.accounts.get().pk
+    return [[[bobs, [world.shared["bot"].pk, world.private["bot"].pk, world.private["orphan"].pk]]]]
+
+
+ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
+    "bots.tasks.dispatch_cycle": nothing,
+    "bots.tasks.prune_decisions": nothing,
+    "bots.tasks.refresh_candles": nothing,
+    "bots.tasks.refresh_prices": nothing,
+    "bots.tasks.refresh_products": nothing,
+    "bots.tasks.run_chunk": foreign_chunk,
+    "marketdata.tasks.refresh_candles": lambda world: ["simulated", {"BTC-USD": ["1h"]}],
+    "marketdata.tasks.refresh_prices": lambda world: ["simulated", ["BTC-USD"]],
+    "marketdata.tasks.refresh_products": lambda world: ["simulated"],
+    "notifications.tasks.prune_events": nothing,
+    "positions.tasks.monitor_resting": nothing,
+    "positions.tasks.reconcile": nothing,
+    "positions.tasks.report_unmatched_fills": nothing,
+}
+"""What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
+
+OVER_ALL: Final = {
+    "bots.tasks.dispatch_cycle": "claims due bots of everybody",
+    "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
+    "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
+    "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
+}
+"""Tasks that may change Ann's rows, because they look after everybody's."""
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    market_services.refresh_products("simulated")
+    return build()
+
+
+def test_every_task_has_arguments_to_be_tried_with() -> None:
+    assert set(TASKS) == set(ARGUMENTS)
+    assert set(OVER_ALL) <= set(TASKS)
+
+
+def test_every_scheduled_task_exists() -> None:
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_starts_without_a_scope_and_leaves_none(world: World, name: str) -> None:
+    task = app.tasks[name]
+    assert isinstance(task, ScopedTask)
+    with acting_for_account(world.private["account"].pk):
+        before = scope_or_none()
+        task.apply(ARGUMENTS[name](world), throw=True)
+        assert scope_or_none() is before
+    task.apply(ARGUMENTS[name](world), throw=True)
+    assert scope_or_none() is None
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in OVER_ALL])
+def test_a_task_reaches_nothing_through_foreign_ids(world: World, name: str) -> None:
+    before = world.fingerprint()
+    app.tasks[name].apply(ARGUMENTS[name](world), throw=True)
+    assert world.fingerprint() == before
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_nobody_is_told_about_somebody_elses_rows(world: World, name: str) -> None:
+    app.tasks[name].apply(ARGUMENTS[name](world), throw=True)
+    with detached("the proof reads what people were told"):
+        for person, hidden in ((world.bob, (SHARED, PRIVATE, ADDRESS)), (world.olga, (PRIVATE,))):
+            told = str(list(Event.objects.filter(user=person).values()))
+            assert not any(mark in told for mark in hidden), name
+
+
+def test_a_task_that_forgets_its_scope_would_be_seen(world: World) -> None:
+    """The counter-check: a task that leaves a scope behind does not hand it to the next one."""
+    seen = []
+
+    @shared_task(name="tests.isolation.leaky")
+    def leaky() -> None:
+        seen.append(scope_or_none())
+        acting_for_account(world.private["account"].pk).__enter__()
+
+    leaky.apply(throw=True)
+    leaky.apply(throw=True)
+    assert seen == [None, None]
