@@ -39,7 +39,7 @@ class UserAdmin(AuditedAdmin, DjangoUserAdmin):
     ordering = ["email"]
     readonly_fields = ["set_password", "last_login", "date_joined"]
     add_form = NewUserForm
-    add_form_template = None  # type: ignore[assignment]
+    add_form_template = None
     add_fieldsets = ((None, {"fields": ("email", "password1", "password2")}),)
     fieldsets = (
         (None, {"fields": ("email", "set_password", "timezone", "theme")}),
@@ -110,11 +110,9 @@ class MembershipAdmin(AuditedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         row = services.share(obj.account, obj.user.email, obj.role, obj.expires_at, actor=_actor(request))
         obj.pk = row.pk
-        close_sockets(obj.user_id)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         services.revoke(obj.account, obj.user_id, actor=_actor(request))
-        close_sockets(obj.user_id)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for row in queryset.select_related("account"):

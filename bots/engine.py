@@ -185,8 +185,7 @@ class _Look:
         known = len(self.outcomes)
         try:
             if facts.problem:
-                self.problems[facts.bot.pk] = facts.problem
-                return
+                self.problems[facts.bot.pk] = facts.problem[:300]
             outcomes = _decide(facts, chunk, views, self.now)
             if any(outcome.decision.action is not Action.NONE for outcome in outcomes):
                 account_id = facts.bot.account_id
@@ -265,14 +264,8 @@ class _Look:
                 pairs.append(target)
         with transaction.atomic():
             DecisionRow.objects.bulk_create(rows)
-            BotProduct.objects.bulk_update(
-                pairs,
-                ["last_code", "last_message", "last_evidence", "last_changed_at", "evaluated_until"],
-                batch_size=200,
-            )
-            Position.objects.bulk_update(
-                positions, ["last_code", "last_message", "last_evidence", "evaluated_until", "trail"], batch_size=200
-            )
+            BotProduct.objects.bulk_update(pairs, REMEMBERED, batch_size=200)
+            Position.objects.bulk_update(positions, [*REMEMBERED, "trail"], batch_size=200)
             self._write_bots(chunk)
 
     def _write_bots(self, chunk: Facts) -> None:
@@ -293,10 +286,9 @@ class _Look:
 def _decide(facts: BotFacts, chunk: Facts, views: Mapping[int, MarketView], now: datetime) -> list[_Outcome]:
     """Return what is to be done about each deal, then about each pair, of one bot. No queries, no effects."""
     bot, outcomes = facts.bot, []
-    assert facts.strategy is not None
     assert bot.account_id is not None
     for deal in facts.deals:
-        if any(order.created_at >= now for order in deal.orders):
+        if deal.strategy is None or any(order.created_at >= now for order in deal.orders):
             continue  # one order a look
         view = views.get(deal.position.product_id)
         if view is None:
@@ -305,7 +297,7 @@ def _decide(facts: BotFacts, chunk: Facts, views: Mapping[int, MarketView], now:
             deal.settings, chunk.deal_view(deal), view, now, chunk.fee_rates[bot.account_id]
         )
         outcomes.append(_Outcome(facts, decision, deal=deal))
-    if not bot.is_running:
+    if not bot.is_running or facts.strategy is None:
         return outcomes
     opened_now = {deal.position.product_id for deal in facts.deals if deal.position.created_at >= now}
     for pair in facts.pairs:

@@ -22,6 +22,7 @@ from bots import sizing
 from bots.models import Bot, BotProduct
 from bots.strategies import get_strategy
 from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Strategy, TrailState
+from bots.strategies.dca_common import MAX_QUOTE_AGE
 from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
@@ -52,13 +53,13 @@ def compiled(kind: str, pk: int, version: int, strategy: Strategy, data: Mapping
 
 @dataclass(slots=True)
 class Deal:
-    """An active position with its orders and what its fills add up to."""
+    """An active position with its orders and totals. Without a ``strategy`` its settings cannot be read."""
 
     position: Position
     orders: list[Order]
     totals: ledger.Totals
-    settings: Any
-    strategy: Strategy
+    strategy: Strategy | None = None
+    settings: Any = None
 
     def next_sequence(self, purpose: Purpose) -> int:
         return 1 + sum(order.purpose == purpose for order in self.orders)
@@ -70,7 +71,11 @@ class Deal:
 
 @dataclass(slots=True)
 class BotFacts:
-    """One bot with its pairs, deals and settings. ``problem`` says why it cannot be worked on, if so."""
+    """One bot with its pairs, deals and settings.
+
+    ``problem`` says what of it cannot be worked on: without a ``strategy`` it opens nothing, its deals are managed by
+    their own frozen settings all the same.
+    """
 
     bot: Bot
     strategy: Strategy | None = None
@@ -84,6 +89,7 @@ class BotFacts:
 class Facts:
     """What is known about a chunk. ``active`` holds every active position of the accounts, whosever bot's."""
 
+    now: datetime
     bots: dict[int, BotFacts]
     products: dict[int, Product]
     active: list[Position]
@@ -108,7 +114,8 @@ class Facts:
                 for pair in facts.pairs:
                     note(pair.product_id, series)
             for deal in facts.deals:  # from the deal's frozen copy (F43)
-                note(deal.position.product_id, deal.strategy.required_series(deal.settings))
+                if deal.strategy is not None:
+                    note(deal.position.product_id, deal.strategy.required_series(deal.settings))
         return wanted
 
     def free(self, account_id: int, currency: str) -> Decimal | None:
@@ -131,8 +138,9 @@ class Facts:
             if position.account_id != account_id or product is None or product.quote != quote:
                 continue
             view = views.get(product.pk)
-            mark = view.quote.mark if view is not None and view.quote is not None else None
-            holdings.append((position.base_held, mark))
+            quoted = view.quote if view is not None else None
+            fresh = quoted is not None and self.now - quoted.at <= MAX_QUOTE_AGE
+            holdings.append((position.base_held, quoted.mark if quoted is not None and fresh else None))
         try:
             return sizing.quote_value(free, holdings)
         except MissingInformation:
@@ -170,7 +178,8 @@ class Facts:
             committed_quote=sum((deal.totals.remaining_invested for deal in same_quote), ZERO),
             free_base=self.free(account_id, product.base),
             largest_minimum=max(minimums, default=None),
-            bot_active=bot.is_running and not self.trading_paused,
+            bot_active=bot.is_running,
+            trading_paused=self.trading_paused,
             last_closed_at=self.last_closed.get((bot.pk, pair.product_id)),
             since=pair.evaluated_until or None,
         )
@@ -228,6 +237,7 @@ def load(bot_ids: Iterable[int], now: datetime) -> Facts:
         .annotate(at=Max("closed_at"))
     }
     return Facts(
+        now=now,
         bots=bots,
         products=products,
         active=active,
@@ -256,17 +266,18 @@ def _attach_deals(bots: Mapping[int, BotFacts], active: list[Position]) -> None:
         orders[order.position_id].append(order)
     totals = booking.totals_by_position(mine.values())
     for position in mine.values():
-        strategy = get_strategy(position.strategy)
-        position.bot = bots[position.bot_id].bot
-        bots[position.bot_id].deals.append(
-            Deal(
-                position=position,
-                orders=orders[position.pk],
-                totals=totals[position.pk],
-                settings=compiled("deal", position.pk, position.settings_version, strategy, position.settings),
-                strategy=strategy,
+        facts = bots[position.bot_id]
+        position.bot = facts.bot
+        deal = Deal(position, orders[position.pk], totals[position.pk])
+        facts.deals.append(deal)
+        try:
+            deal.strategy = get_strategy(position.strategy)
+            deal.settings = compiled("deal", position.pk, position.settings_version, deal.strategy, position.settings)
+        except TradebotError as error:
+            deal.strategy, facts.problem = (
+                None,
+                f"deal {position.deal_number or position.attempt_number}: {error.message}",
             )
-        )
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:

@@ -51,7 +51,10 @@ def build(
     quotes = {}
     for exchange in {product.exchange for product in products.values()}:
         symbols = [product.symbol for product in products.values() if product.exchange == exchange]
-        quotes |= {(exchange, symbol): quote for symbol, quote in market.quotes(exchange, symbols, now).items()}
+        quotes |= {
+            (exchange, symbol): quote
+            for symbol, quote in market.quotes(exchange, symbols, now, market.OLDEST_USABLE).items()
+        }
     return {
         pid: _view(product, candles[pid]).at(now.timestamp(), quotes.get((product.exchange, product.symbol)))
         for pid, product in products.items()

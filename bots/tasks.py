@@ -8,8 +8,9 @@ from typing import Final
 from celery import shared_task
 from django.db import transaction
 
+from accounts.models import Account
 from bots import engine
-from bots.market_needs import needs
+from bots.market_needs import Needs, needs
 from bots.models import Bot, Decision
 from marketdata import services as market_services
 from marketdata import sources
@@ -63,9 +64,12 @@ def refresh_candles() -> None:
 
 @shared_task
 def refresh_products() -> None:
-    """Refresh the product lists of the markets that accounts trade on."""
-    for exchange in _live_needs():
-        market_services.refresh_products(exchange)
+    """Refresh the product lists of the markets that accounts trade on, and of the one that new accounts will."""
+    with health.loop("products", PRODUCTS_SECONDS):
+        with scoping.all_accounts("product lists are fetched once for all accounts"):
+            used = set(Account.objects.exclude(exchange=sources.REPLAY).values_list("exchange", flat=True))
+        for exchange in sorted(used | {sources.default_market()}):
+            market_services.refresh_products(exchange)
 
 
 @shared_task
@@ -76,5 +80,5 @@ def prune_decisions() -> None:
         Decision.objects.filter(at__lt=limit, position__isnull=True).delete()
 
 
-def _live_needs() -> dict[str, dict[str, set[str]]]:
+def _live_needs() -> Needs:
     return {exchange: symbols for exchange, symbols in needs().items() if exchange != sources.REPLAY}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.conf import settings
 
@@ -17,25 +18,31 @@ from marketdata.sources.base import Book, Quote
 from tradebot.core import clock
 from tradebot.core.errors import NotFound, VenueUnavailable
 
-__all__ = ["book", "fresh_quotes", "quote", "quotes"]
+__all__ = ["OLDEST_USABLE", "book", "fresh_quotes", "quote", "quotes"]
+
+OLDEST_USABLE: Final = timedelta(seconds=300)
+"""A protective exit acts on a price of this age; nothing else does."""
 
 
-def quotes(exchange: str, symbols: Iterable[str], now: datetime | None = None) -> dict[str, Quote]:
+def quotes(
+    exchange: str, symbols: Iterable[str], now: datetime | None = None, max_age: timedelta | None = None
+) -> dict[str, Quote]:
     """Return quotes by symbol at ``now`` (default: the clock's moment). Asks no venue and never waits.
 
-    A product whose price is unknown or older than ``settings.PRICE_MAX_AGE_SECONDS`` is absent (F34).
+    A product whose price is unknown or older than ``max_age`` (default ``settings.PRICE_MAX_AGE_SECONDS``) is absent
+    (F34). :data:`OLDEST_USABLE` is for callers that judge the age themselves.
     """
     moment = now or clock.now()
     if exchange == sources.COINBASE:
-        max_age = timedelta(seconds=settings.PRICE_MAX_AGE_SECONDS)
-        return prices.cached(exchange, symbols, moment, max_age)
+        limit = max_age or timedelta(seconds=settings.PRICE_MAX_AGE_SECONDS)
+        return prices.cached(exchange, symbols, moment, limit)
     with clock.at(moment):
         return sources.get(exchange).tickers(symbols)
 
 
-def quote(exchange: str, symbol: str, now: datetime | None = None) -> Quote | None:
+def quote(exchange: str, symbol: str, now: datetime | None = None, max_age: timedelta | None = None) -> Quote | None:
     """Return the quote of one product, or None when its price is not known."""
-    return quotes(exchange, [symbol], now).get(symbol)
+    return quotes(exchange, [symbol], now, max_age).get(symbol)
 
 
 def fresh_quotes(exchange: str, symbols: Iterable[str]) -> dict[str, Quote]:

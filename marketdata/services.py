@@ -181,8 +181,8 @@ def refresh_prices(exchange: str, symbols: Iterable[str]) -> int:
     return len(quotes)
 
 
-def refresh_candles(exchange: str, wanted: Mapping[str, Iterable[str]], count: int = DEFAULT_COUNT) -> CandleRefresh:
-    """Fetch the missing candles of ``{symbol: timeframes}``, ``count`` closed ones of each.
+def refresh_candles(exchange: str, wanted: Mapping[str, Mapping[str, int]]) -> CandleRefresh:
+    """Fetch the missing candles of ``{symbol: {timeframe: number of closed candles}}``.
 
     A product that fails is recorded with its reason and skipped (F67); delisted products are not asked for (F66).
     """
@@ -202,7 +202,7 @@ def refresh_candles(exchange: str, wanted: Mapping[str, Iterable[str]], count: i
             continue
         held = coverage.get(product.pk, {})
         try:
-            for name in dict.fromkeys(timeframes):
+            for name, count in timeframes.items():
                 received += store.ensure(product, Timeframe.parse(name), count, held=held)
                 refreshed += 1
         except Exception as error:  # noqa: BLE001 (the loop's edge: one product must not stop the others)

@@ -170,7 +170,8 @@ class PaperVenue:
             raise VenueRejected("unknown_product", f"{order.symbol} is not listed on {self.exchange}.")
         if product.status != Product.Status.ONLINE:
             raise VenueRejected("not_trading", f"{order.symbol} is not trading at present.", status=product.status)
-        quote = market.quote(self.exchange, order.symbol, now)
+        # Whoever orders judges the price's age; the venue fills at the last one that a protective exit may act on.
+        quote = market.quote(self.exchange, order.symbol, now, market.OLDEST_USABLE)
         if quote is None or quote.bid <= ZERO or quote.ask <= ZERO:
             raise VenueRejected("no_price", f"There is no current price of {order.symbol}.")
         _check_terms(order, product, quote, now)

@@ -168,6 +168,7 @@ class OpenContext:
     free_base: Decimal | None = None
     largest_minimum: Decimal | None = None
     bot_active: bool = True
+    trading_paused: bool = False
     last_closed_at: datetime | None = None
     since: Since | None = None
 
@@ -278,6 +279,7 @@ class ReasonCode(StrEnum):
     ORDER_PENDING = "order_pending"
     # Not allowed
     BOT_STOPPED = "bot_stopped"
+    TRADING_PAUSED = "trading_paused"
     DEAL_LIMIT = "deal_limit"
     PAIR_DEAL_LIMIT = "pair_deal_limit"
     COOLDOWN = "cooldown"

@@ -79,6 +79,8 @@ def _open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> Decision
 def _slot_refusal(settings: DcaSettings, ctx: OpenContext) -> Decision | None:
     if not ctx.bot_active:
         return refuse(ReasonCode.BOT_STOPPED, "the bot is stopped: it manages its deals and opens none")
+    if ctx.trading_paused:
+        return refuse(ReasonCode.TRADING_PAUSED, "the operator has paused new deals everywhere")
     if ctx.open_deals >= settings.max_active_deals:
         return refuse(
             ReasonCode.DEAL_LIMIT,

@@ -14,6 +14,7 @@ from accounts.exchanges.paper import PaperVenue
 from bots import engine
 from bots.models import Bot, BotProduct, Decision
 from positions import execution
+from positions.models import Position
 from positions.reconcile import reconcile_account
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
 from tests.bots.world import World
@@ -144,6 +145,8 @@ def test_the_operators_pause_stops_opens_but_not_exits():
     GlobalSettings.objects.update(trading_paused=True)
     world.look(2, first, second)
     assert [deal.status for deal in world.deals()] == [PositionStatus.CLOSED]
+    with detached("test looks"):
+        assert BotProduct.objects.get(bot=second).last_code == "trading_paused"
 
 
 def test_f34_an_unknown_price_makes_no_order_and_says_so():
@@ -229,6 +232,39 @@ def test_f67_an_unknown_strategy_does_not_stop_the_others():
         Bot.objects.filter(pk=broken.pk).update(strategy="astrology")
     world.look(1, broken, sound)
     assert [deal.bot_id for deal in world.deals()] == [sound.pk]
+
+
+def test_f67_deals_of_a_bot_with_broken_settings_are_managed_by_their_own():
+    world = World({"AAA-USD": [100.0, 100.0, 102.0, 102.0]})
+    bot = world.bot()
+    world.look(1, bot)
+    with detached("test data"):
+        Bot.objects.filter(pk=bot.pk).update(settings={"take_profit": "a lot"}, settings_version=2)
+    world.look(2, bot)
+    assert [deal.status for deal in world.deals()] == [PositionStatus.CLOSED]
+    with detached("test looks"):
+        assert Bot.objects.get(pk=bot.pk).last_error
+
+
+def test_f67_a_deal_with_broken_settings_stops_neither_its_bot_nor_the_chunk():
+    world = World({"AAA-USD": [100.0, 100.0, 102.0, 102.0], "BBB-USD": [100.0, 100.0, 102.0, 102.0]})
+    first, second = world.bot(), world.bot()
+    world.look(1, first, second)
+    broken = world.deals()[0]
+    with detached("test data"):
+        Position.objects.filter(pk=broken.pk).update(settings={"take_profit": "a lot"}, settings_version=2)
+    world.look(2, first, second)
+    assert [deal.status for deal in world.deals()][:4] == ["open", "closed", "closed", "closed"]
+
+
+def test_the_numbers_of_an_unchanged_reason_are_written_now_and_then():
+    world = World({"AAA-USD": [100.0 + number % 3 / 10 for number in range(40)]})
+    bot = world.bot(take_profit="50")
+    seen = set()
+    for minute in range(1, 30):
+        world.look(minute, bot)
+        seen.add(world.deals()[0].last_changed_at)
+    assert len(seen) == 3
 
 
 def test_f71_a_loop_that_fails_is_seen_to_fail():

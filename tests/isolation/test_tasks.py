@@ -1,4 +1,4 @@
-"""Celery tasks: each starts without a scope and leaves none; ids of somebody else's rows in its arguments reach nothing."""
+"""Celery tasks: each starts without a scope and leaves none; ids of somebody else's rows reach nothing."""
 
 from __future__ import annotations
 
@@ -37,9 +37,6 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.tasks.refresh_prices": nothing,
     "bots.tasks.refresh_products": nothing,
     "bots.tasks.run_chunk": foreign_chunk,
-    "marketdata.tasks.refresh_candles": lambda world: ["simulated", {"BTC-USD": ["1h"]}],
-    "marketdata.tasks.refresh_prices": lambda world: ["simulated", ["BTC-USD"]],
-    "marketdata.tasks.refresh_products": lambda world: ["simulated"],
     "notifications.tasks.prune_events": nothing,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.reconcile": nothing,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from marketdata import market, services, sources, tasks
+from marketdata import market, services, sources
 from marketdata.models import CandleSeries, MarketStatus, Product
 from marketdata.services import MarketCondition
 from tests.marketdata.factories import make_product
@@ -66,7 +66,7 @@ def test_f66_delisted_products_are_marked_and_no_longer_asked_for(venue: Venue, 
     services.refresh_products("coinbase")
     assert statuses()["C3-USD"] == "delisted"
     asked = len(venue.asked)
-    result = services.refresh_candles("coinbase", {"C3-USD": ["1h"]})
+    result = services.refresh_candles("coinbase", {"C3-USD": {"1h": 10}})
     assert result.failed == {"C3-USD": "not listed"}
     assert len(venue.asked) == asked
     venue.products.append(product_row("C3-USD"))
@@ -90,7 +90,8 @@ def test_f67_one_bad_product_does_not_stop_the_others(venue: Venue, moment: date
     bad = {"candles": [{"start": "1", "open": "x"}]}
     venue.faults = [lambda request: reply(bad)]
     result = services.refresh_candles(
-        "coinbase", {"BAD-USD": ["1h"], "BTC-USD": ["1h", "5m"], "ETH-USD": ["1h", "no such"]}, count=10
+        "coinbase",
+        {"BAD-USD": {"1h": 10}, "BTC-USD": {"1h": 10, "5m": 10}, "ETH-USD": {"1h": 10, "no such": 10}},
     )
     assert set(result.failed) == {"BAD-USD", "ETH-USD"}
     assert result.refreshed == 3
@@ -105,13 +106,13 @@ def test_f67_one_bad_price_does_not_stop_the_others(venue: Venue, moment: dateti
 
 
 def test_candles_held_are_not_asked_for_again(venue: Venue, moment: datetime, django_assert_max_num_queries) -> None:
-    wanted = {f"C{n}-USD": ["5m", "1h"] for n in range(4)}
+    wanted = {f"C{n}-USD": {"5m": 10, "1h": 10} for n in range(4)}
     venue.products = [product_row(symbol) for symbol in wanted]
     services.refresh_products("coinbase")
-    services.refresh_candles("coinbase", wanted, count=10)
+    services.refresh_candles("coinbase", wanted)
     asked = len(venue.asked)
     with django_assert_max_num_queries(8):
-        assert services.refresh_candles("coinbase", wanted, count=10).received == 0
+        assert services.refresh_candles("coinbase", wanted).received == 0
     assert len(venue.asked) == asked
 
 
@@ -146,13 +147,6 @@ def test_auto_takes_coinbase_when_it_answers_and_the_simulated_market_otherwise(
     settings.MARKET = "kraken"
     with pytest.raises(InvalidInput):
         sources.default_market()
-
-
-def test_tasks_call_the_services(venue: Venue, moment: datetime) -> None:
-    tasks.refresh_products.delay("coinbase")
-    tasks.refresh_prices.delay("coinbase", ["BTC-USD"])
-    tasks.refresh_candles.delay("coinbase", {"BTC-USD": ["1h"]})
-    assert set(MarketStatus.objects.values_list("feed", flat=True)) == {"products", "prices", "candles"}
 
 
 def test_a_chart_shows_what_is_held_when_the_venue_is_silent(venue: Venue, moment: datetime) -> None:

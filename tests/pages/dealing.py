@@ -6,6 +6,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
 from bots.models import Bot
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Product
@@ -74,3 +78,15 @@ def closed_deal(bot: Bot, product: Product, price: Decimal | int = 100, gain: st
     bought(deal, Purpose.BASE_ORDER, price, "1")
     bought(deal, Purpose.TAKE_PROFIT, Decimal(price) * Decimal(gain), "1")
     return recompute(deal)
+
+
+MOST_QUERIES = 25
+"""Of any page, the shell around it included."""
+
+
+def queries_of(browser: Client, path: str) -> int:
+    """Return how many queries the page costs once it has been looked at."""
+    browser.get(path)
+    with CaptureQueriesContext(connection) as context:
+        assert browser.get(path).status_code == 200
+    return len(context)

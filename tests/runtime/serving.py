@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tradebot.runtime.children import die_with
 from tradebot.runtime.environment import ROOT
 
 START_SECONDS = 90  # the machine may be busy with other tests
@@ -50,6 +51,7 @@ class Serving:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with(os.getpid()),
             )
 
     def said(self) -> str:

@@ -62,7 +62,7 @@ def stale_loops() -> list[tuple[str, float | None]]:
     for name, expected in LOOPS.items():
         row = seen.get(name)
         age = (now - row.last_success_at).total_seconds() if row and row.last_success_at else None
-        if age is None or age > allowed_age(expected):
+        if age is None or age > allowed_age(row.expected_seconds if row else expected):
             late.append((name, age))
     return late
 

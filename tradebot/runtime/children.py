@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-__all__ = ["GATE_WORD", "Child"]
+__all__ = ["GATE_WORD", "Child", "die_with"]
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -25,7 +25,7 @@ GATE_WORD: Final = "go"
 _prctl: Any = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """Return what a new process does first: ask the kernel to be killed when its parent is, however that ends (F1)."""
 
     def ask() -> None:
@@ -63,7 +63,7 @@ class Child:
             stdout=stdout,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with(os.getpid()),
         )
         self.gate, self.gated = self.process.stdin, False
         self.started_at, self.due_at = time.monotonic(), 0.0
