@@ -222,7 +222,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG or TESTING
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "tradebot.core.storage.HashedFiles"
     },
 }
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True  # half the files, half the time of a first start

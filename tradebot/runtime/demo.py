@@ -13,7 +13,7 @@ from django.db import transaction
 
 from accounts.access import acting_for
 from accounts.models import Account, User
-from accounts.services import open_first_account
+from accounts.services import open_first_account, update_terms
 from bots.models import Bot
 from bots.services import create_bot, start_bot
 from bots.strategies import STRATEGIES
@@ -27,10 +27,12 @@ log = structlog.get_logger(__name__)
 EMAIL: Final = "demo@tradebot.local"
 STRATEGY: Final = "indicator_dca"
 BOTS: Final = (
-    ("Demo: small steps", "demo", ("BTC-USD", "ETH-USD", "SOL-USD")),
+    ("Demo: small steps", "demo", ("BTC-USD", "ETH-USD", "SOL-USD", "ADA-USD", "LTC-USD", "LINK-USD")),
     ("Demo: balanced", "balanced", ("BTC-USD", "ETH-USD", "SOL-USD")),
 )
 BUDGET_PCT: Final = 20
+TERMS: Final = {"maker_fee_pct": "0.05", "taker_fee_pct": "0.05", "slippage_pct": "0.01"}
+"""Fees of a large trader, so that small steps end within minutes; the account's page shows and changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def ensure_bots(demo: Demo) -> int:
         try:
             market_services.refresh_products(exchange)
             market_services.refresh_prices(exchange, symbols)
+            update_terms(demo.account, demo.user.email, **TERMS)
             for name, preset, pairs in BOTS:
                 _make(demo, name, preset, pairs)
         except TradebotError as error:
