@@ -375,7 +375,7 @@ def _decision_row(outcome: _Outcome, now: datetime) -> DecisionRow:
     position = outcome.order.position if outcome.order else outcome.deal.position if outcome.deal else None
     pair = outcome.pair if outcome.deal is None else None
     return DecisionRow(
-        account_id=bot.account_id,
+        account_id=position.account_id if position else bot.account_id or 0,  # an orphan is never looked at
         bot=bot,
         position=position,
         product_id=pair.product_id if pair else position.product_id if position else None,

@@ -260,13 +260,12 @@ def _attach_settings(facts: BotFacts) -> None:
 
 
 def _attach_deals(bots: Mapping[int, BotFacts], active: list[Position]) -> None:
-    mine = {position.pk: position for position in active if position.bot_id in bots}
+    mine = {position.pk: (position, bots[position.bot_id or 0]) for position in active if position.bot_id in bots}
     orders: dict[int, list[Order]] = defaultdict(list)
     for order in Order.objects.filter(position__in=mine).order_by("pk"):
         orders[order.position_id].append(order)
-    totals = booking.totals_by_position(mine.values())
-    for position in mine.values():
-        facts = bots[position.bot_id]
+    totals = booking.totals_by_position(position for position, _ in mine.values())
+    for position, facts in mine.values():
         position.bot = facts.bot
         deal = Deal(position, orders[position.pk], totals[position.pk])
         facts.deals.append(deal)

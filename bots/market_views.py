@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from bots.strategies.base import InMemoryMarketView, MarketView
+from bots.strategies.base import InMemoryMarketView, MarketView, Quote
 from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.series import Candles
@@ -46,9 +46,9 @@ def build(
     candles: dict[int, dict[Timeframe, Candles]] = {pid: {} for pid in products}
     for timeframe, ids in users.items():
         # A recording has a beginning, so all of it counts; a live market is looked at through a long window.
-        for pid, series in store.load(ids, timeframe, now, None if recorded else counts[timeframe]).items():
-            candles[pid][timeframe] = series
-    quotes = {}
+        for pid, loaded in store.load(ids, timeframe, now, None if recorded else counts[timeframe]).items():
+            candles[pid][timeframe] = loaded
+    quotes: dict[tuple[str, str], Quote] = {}
     for exchange in {product.exchange for product in products.values()}:
         symbols = [product.symbol for product in products.values() if product.exchange == exchange]
         quotes |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -128,7 +129,7 @@ class BotTemplate(OwnedModel):
     settings = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=clock.now)
 
-    objects = OwnedManager()
+    objects: ClassVar[OwnedManager] = OwnedManager()
     presets = PresetManager()
 
     class Meta:

@@ -31,7 +31,7 @@ health.LOOPS |= {"dispatch": DISPATCH_SECONDS, "cycle": 10, "prices": PRICES_SEC
 def dispatch_cycle() -> None:
     """Hand out the bots that are due."""
     with health.loop("dispatch", DISPATCH_SECONDS):
-        engine.dispatch(lambda chunk: run_chunk.apply_async([[[pk, ids] for pk, ids in chunk.items()]], expires=60))
+        engine.dispatch(lambda chunk: run_chunk.apply_async(args=(list(chunk.items()),), expires=60))
     with scoping.all_accounts("is there anything for the cycle to do"):
         idle = not Bot.objects.filter(engine.active_bots()).exists()
     if idle:

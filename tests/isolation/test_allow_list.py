@@ -24,7 +24,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "the dispatcher finds out whose bots are due; each account is then leased alone",
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
-    ("bots/tasks.py", "all_accounts"): (2, "is there anything to do, and retention of old decisions"),
+    ("bots/tasks.py", "all_accounts"): (
+        3,
+        "is there anything to do, which markets are in use, retention of old decisions",
+    ),
     ("bots/templates.py", "all_accounts"): (1, "writes presets, which belong to nobody"),
     ("bots/templates.py", "BotTemplate.presets"): (4, "presets belong to nobody and are shown to everybody"),
     ("notifications/outbox.py", "detached"): (1, "an event is written for everybody who may see the account"),

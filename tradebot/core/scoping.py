@@ -209,7 +209,7 @@ class ScopeGuard(Expression):
         given = iter(exprs)
         self.sources = [None if source is None else next(given) for source in self.sources]
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         scope = current_scope()
         if scope.unlimited:
             return "1=1", []

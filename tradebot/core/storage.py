@@ -7,8 +7,8 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 __all__ = ["HashedFiles"]
 
 
-class HashedFiles(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
-    """Rewrites ``import … from "./other.js"`` in our scripts too, so that none meets an older version of another one."""
+class HashedFiles(CompressedManifestStaticFilesStorage):
+    """Rewrites ``import … from "./other.js"`` in our scripts too, so none meets an older version of another one."""
 
     support_js_module_import_aggregation = True
     # Ours only: scripts of libraries mention imports that they do not ship.

@@ -17,7 +17,7 @@ from tradebot.core.scoping import request_holder
 __all__ = ["ScopedTask"]
 
 
-class ScopedTask(Task):  # type: ignore[misc]
+class ScopedTask(Task):
     """Runs the body without any scope and forgets whatever scope the body left behind."""
 
     abstract = True
