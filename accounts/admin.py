@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -81,6 +82,12 @@ class MembershipForm(forms.ModelForm):
         model = Membership
         fields = ["account", "user", "role", "expires_at"]
 
+    def clean(self) -> dict[str, Any] | None:
+        user = self.cleaned_data.get("user")
+        if user is not None and not EmailAddress.objects.filter(user=user, email=user.email, verified=True).exists():
+            self.add_error("user", "This person has not confirmed their address.")
+        return super().clean()
+
 
 @admin.register(Membership)
 class MembershipAdmin(AuditedAdmin):
@@ -109,6 +116,7 @@ class MembershipAdmin(AuditedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         row = services.share(obj.account, obj.user.email, obj.role, obj.expires_at, actor=_actor(request))
+        assert row is not None  # the form has asked whether the address is confirmed
         obj.pk = row.pk
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:

@@ -33,7 +33,6 @@ from accounts.serializers import (
     TokenSerializer,
 )
 from marketdata import sources
-from notifications.outbox import close_sockets
 from tradebot.core.viewsets import MayChange, NoFields, OwnedViewSet, validated
 
 __all__ = ["AccountViewSet", "TokenView"]
@@ -125,6 +124,15 @@ class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedView
         services.reset_paper(account, actor=_person(request).email)
         return self._shown(account)
 
+    @extend_schema(request=None, responses={204: None})
+    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAuthenticated])
+    def leave(self, request: Request, pk: Any = None) -> Response:
+        """Give up your share of somebody else's account."""
+        account = self.get_object()
+        validated(NoFields, request)
+        services.leave(account, _person(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
     @extend_schema(
         responses=PaperEntrySerializer(many=True),
         parameters=[
@@ -159,8 +167,10 @@ class TokenView(APIView):
     @extend_schema(request=TokenRequestSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Get a new token; one that was there before is refused from now on. Attempts are limited as at sign-in."""
-        user = _signed_in(request, validated(TokenRequestSerializer, request))
-        return Response(TokenSerializer({"token": tokens.renew(user)}).data)
+        data = validated(TokenRequestSerializer, request)
+        user = _signed_in(request, data)
+        token = tokens.renew(user, data.get("name", ""), data.get("expires_at"))
+        return Response(TokenSerializer({"token": token}).data)
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
@@ -168,7 +178,6 @@ class TokenView(APIView):
         if not request.user.is_authenticated:
             raise exceptions.NotAuthenticated
         tokens.revoke(_person(request))
-        close_sockets(request.user.pk)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

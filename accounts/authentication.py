@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from accounts import tokens
 from accounts.access import scope_of
 from tradebot.core.scoping import bind_request
 
@@ -31,4 +33,16 @@ class ScopedSessionAuthentication(_Binding, SessionAuthentication):
 
 
 class ScopedTokenAuthentication(_Binding, TokenAuthentication):
-    """``Authorization: Token …``."""
+    """``Authorization: Token …``. Unknown, expired, and somebody who was deactivated: one answer for all of them."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        found = super().authenticate(request)
+        if found is not None:
+            tokens.note_use(found[1])
+        return found
+
+    def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
+        token = tokens.find(tokens.digest_of(key))
+        if token is None:
+            raise AuthenticationFailed("This token is not valid (any more).", code="bad_token")
+        return token.user, token

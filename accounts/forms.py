@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
@@ -10,10 +11,21 @@ from django import forms
 
 from accounts.models import Membership, PaperTerms, User
 from marketdata import sources
+from tradebot.core import clock
 from tradebot.core.decimals import plain
 from tradebot.core.errors import InvalidInput
 
-__all__ = ["MoneyForm", "NewAccountForm", "ProfileForm", "RenameForm", "ResetForm", "ShareForm", "TermsForm", "blame"]
+__all__ = [
+    "MoneyForm",
+    "NewAccountForm",
+    "ProfileForm",
+    "RenameForm",
+    "ResetForm",
+    "ShareForm",
+    "TermsForm",
+    "TokenForm",
+    "blame",
+]
 
 MARKETS = [
     (sources.COINBASE, "Coinbase: real public prices, pretend money"),
@@ -113,6 +125,23 @@ class ShareForm(forms.Form):
     role = forms.ChoiceField(
         choices=[(Membership.Role.OBSERVER, "Observer: may look"), (Membership.Role.MANAGER, "Manager: may trade")]
     )
+
+
+class TokenForm(forms.Form):
+    """What a new API token is for, and how long it is good."""
+
+    name = forms.CharField(label="What it is for", max_length=60, required=False)
+    days = forms.TypedChoiceField(
+        label="Valid",
+        choices=[("", "until revoked"), ("30", "30 days"), ("90", "90 days"), ("365", "a year")],
+        coerce=int,
+        empty_value=None,
+        required=False,
+    )
+
+    def expires_at(self) -> datetime | None:
+        days: int | None = self.cleaned_data["days"]
+        return None if days is None else clock.now() + timedelta(days=days)
 
 
 def _zones() -> list[tuple[str, str]]:

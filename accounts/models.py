@@ -58,6 +58,38 @@ class User(AbstractUser):
     def __str__(self) -> str:
         return self.email
 
+    def holds_token(self, digest: str) -> bool:
+        """Whether this is the digest of an API token of theirs that programs may use now."""
+        from accounts.tokens import find
+
+        token = find(digest)
+        return token is not None and token.user_id == self.pk
+
+
+class ApiToken(OwnedModel):
+    """What a person's programs sign in with. The token itself is not kept, only its digest; see ``accounts.tokens``."""
+
+    account_path = None
+    owner_path = "user"
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=60)
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the token, in hexadecimal.")
+    prefix = models.CharField(max_length=8, help_text="The token's first characters, to recognise it.")
+    created_at = models.DateTimeField(default=clock.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= clock.now()
+
 
 class Account(OwnedModel):
     """A place that orders go to: an exchange account, or a paper account that trades at a market's real prices."""

@@ -116,6 +116,10 @@ class TokenRequestSerializer(Serializer):
     code = serializers.CharField(
         required=False, max_length=40, write_only=True, help_text="Of the second factor, where one is set up."
     )
+    name = serializers.CharField(required=False, max_length=60, write_only=True, help_text="What the token is for.")
+    expires_at = serializers.DateTimeField(
+        required=False, allow_null=True, write_only=True, help_text="Default: valid until it is revoked."
+    )
 
 
 class TokenSerializer(serializers.Serializer[Any]):

@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
 
@@ -25,7 +26,7 @@ from notifications.outbox import close_sockets
 from tradebot.core import audit, clock
 from tradebot.core.decimals import ZERO, dec, plain
 from tradebot.core.errors import InvalidInput, NotFound
-from tradebot.core.scoping import adopt_new_account, current_scope, scope_or_none
+from tradebot.core.scoping import ForeignRow, adopt_new_account, current_scope, detached, scope_or_none
 from tradebot.core.words import OrderStatus
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "archive_account",
     "create_paper_account",
     "deposit",
+    "leave",
     "open_first_account",
     "rename",
     "reset_paper",
@@ -244,11 +246,13 @@ def archive_account(account: Account, actor: str) -> Account:
 # Sharing -------------------------------------------------------------------------------------------------------------
 
 
-def share(account: Account, email: str, role: str, expires: datetime | None, actor: str) -> Membership:
+def share(account: Account, email: str, role: str, expires: datetime | None, actor: str) -> Membership | None:
     """Let another person look at the account (observer) or act on it (manager), for good or until ``expires`` (aware).
 
-    Sharing again changes role and end. Only the owner shares. Raises InvalidInput (fields email, role, expires),
-    NotFound for an account that is not the person's own.
+    Only an address that its person has confirmed gets a share: anybody could have signed up with another one. For all
+    others nothing happens and None is returned, which interfaces do not pass on, so that sharing does not tell who is
+    here (F52). Sharing again changes role and end. Only the owner shares. Raises InvalidInput (fields email, role,
+    expires), NotFound for an account that is not the person's own.
     """
     if role not in Membership.Role.values:
         raise InvalidInput("unknown_role", f"There is no role {role!r}.", field="role")
@@ -256,11 +260,14 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
         raise InvalidInput("bad_expiry", "The end of a share lies in the future.", field="expires")
     with transaction.atomic():
         row = _owned(account)
-        person = User.objects.filter(email=email.strip().lower(), is_active=True).first()
-        if person is None:
-            raise InvalidInput("unknown_person", "There is nobody with this address here.", field="email")
-        if person.pk == row.owner_id:
+        address = email.strip().lower()
+        if address == row.owner.email:
             raise InvalidInput("own_account", "It is your own account.", field="email")
+        confirmed = EmailAddress.objects.filter(email=address, verified=True, user__is_active=True)
+        found = confirmed.exclude(user_id=row.owner_id).select_related("user").first()
+        if found is None:
+            return None
+        person: User = found.user
         membership, _ = Membership.objects.update_or_create(
             account=row, user=person, defaults={"role": role, "expires_at": expires}
         )
@@ -279,6 +286,28 @@ def revoke(account: Account, user_id: int, actor: str) -> None:
         gone.delete()
         _note(row, actor, "account_share_ended", email=gone.user.email, role=gone.role)
         close_sockets(user_id)  # F54
+
+
+def leave(account: Account, user: User) -> None:
+    """Give up one's own share of somebody else's account. The bound scope is ``user``'s.
+
+    Raises InvalidInput for one's own account, NotFound where there is no share to give up.
+    """
+    if current_scope().owner_id != user.pk:
+        raise ForeignRow("a share is left by the person who has it")
+    with transaction.atomic():
+        row = Account.objects.filter(pk=account.pk).first()
+        if row is None:
+            raise NotFound("no_account", "There is no such account.")
+        if row.owner_id == user.pk:
+            raise InvalidInput("own_account", "It is your own account, so it cannot be left.")
+        with detached("an observer may give up a share that is the account's row, which they may not change"):
+            gone = Membership.objects.filter(account_id=row.pk, user_id=user.pk).first()
+            if gone is None:
+                raise NotFound("no_membership", "There is no such share.")
+            gone.delete()
+        _note(row, user.email, "account_left", email=user.email, role=gone.role)
+        close_sockets(user.pk)  # F54
 
 
 # Details -------------------------------------------------------------------------------------------------------------

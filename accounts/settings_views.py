@@ -8,11 +8,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from rest_framework.authtoken.models import Token
 
 from accounts import tokens
-from accounts.forms import ProfileForm
-from accounts.models import User
+from accounts.forms import ProfileForm, TokenForm
+from accounts.models import ApiToken, User
 from accounts.selection import SignedInRequest
 from accounts.views import back
 
@@ -66,12 +65,19 @@ def security(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def api_token(request: SignedInRequest) -> HttpResponse:
     """The token that programs sign in with: made here, shown once, revoked here."""
-    shown = ""
+    shown, form = "", TokenForm()
     if request.method == "POST":
         if request.POST.get("action") != "create":
             tokens.revoke(request.user)
             messages.success(request, "The token is revoked. Programs that use it are refused from now on.")
             return redirect("settings_api")
-        shown = tokens.renew(request.user)
-    token = Token.objects.filter(user=request.user).first()
-    return render(request, "settings/api.html", {"section": "api", "token": token, "shown": shown})
+        form = TokenForm(request.POST)
+        if form.is_valid():
+            shown, form = tokens.renew(request.user, form.cleaned_data["name"], form.expires_at()), TokenForm()
+    context = {
+        "section": "api",
+        "token": ApiToken.objects.filter(user=request.user).first(),
+        "shown": shown,
+        "form": form,
+    }
+    return render(request, "settings/api.html", context, status=422 if form.errors else 200)

@@ -19,5 +19,6 @@ urlpatterns = [
     path("<int:pk>/default/", views.account_default, name="account_default"),
     path("<int:pk>/share/", views.account_share, name="account_share"),
     path("<int:pk>/share/<int:user_id>/end/", views.account_revoke, name="account_revoke"),
+    path("<int:pk>/leave/", views.account_leave, name="account_leave"),
     path("<int:pk>/archive/", views.account_archive, name="account_archive"),
 ]

@@ -184,21 +184,36 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
         lambda: services.share(
             account, form.cleaned_data["email"], form.cleaned_data["role"], None, request.user.email
         ),
-        "Shared. It is in that person's account list from now on.",
+        "If that address belongs to a confirmed person here, they now see the account.",
     )
 
 
 @login_required
 @require_POST
 def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
-    """End a share: the owner any, a member their own."""
-    account = get_object_or_404(Account, pk=pk)
+    """End somebody's share of one's own account."""
     try:
-        services.revoke(account, user_id, request.user.email)
+        services.revoke(_own(request, pk), user_id, request.user.email)
     except NotFound as error:
         raise Http404(error.message) from error
     messages.success(request, "The share has ended.")
-    return redirect("account", pk=pk) if account.owner_id == request.user.pk else redirect("accounts")
+    return redirect("account", pk=pk)
+
+
+@login_required
+@require_POST
+def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Give up one's own share of somebody else's account."""
+    account = _account(request, pk)
+    try:
+        services.leave(account, request.user)
+    except NotFound as error:
+        raise Http404(error.message) from error
+    except InvalidInput as error:
+        messages.error(request, error.message)
+        return redirect("account", pk=pk)
+    messages.success(request, f"You have left {account.name}.")
+    return redirect("accounts")
 
 
 def _account(request: SignedInRequest, pk: int) -> Account:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -146,6 +146,23 @@ class _Outcome:
     pair: BotProduct | None = None
     deal: Deal | None = None
     order: Order | None = None
+    written: bool = False
+
+    @property
+    def acts(self) -> bool:
+        return self.decision.action is not Action.NONE
+
+    @property
+    def target(self) -> Position | BotProduct:
+        """The row that remembers the decision."""
+        if self.deal is not None:
+            return self.deal.position
+        assert self.pair is not None
+        return self.pair
+
+    @property
+    def remembered(self) -> list[str]:
+        return REMEMBERED if self.deal is None else [*REMEMBERED, "trail"]
 
     @property
     def key(self) -> tuple[str, int]:
@@ -187,7 +204,7 @@ class _Look:
             if facts.problem:
                 self.problems[facts.bot.pk] = facts.problem[:300]
             outcomes = _decide(facts, chunk, views, self.now)
-            if any(outcome.decision.action is not Action.NONE for outcome in outcomes):
+            if any(outcome.acts for outcome in outcomes):
                 account_id = facts.bot.account_id
                 assert account_id is not None
                 with scoping.acting_for_account(account_id):
@@ -207,64 +224,70 @@ class _Look:
             chunk = bot_facts.load([bot_id], self.now)
             fresh = {outcome.key: outcome for outcome in _decide(chunk.bots[bot_id], chunk, views, self.now)}
             left = {key: outcome for key, outcome in fresh.items() if key not in done}
-            todo = next((outcome for outcome in left.values() if outcome.decision.action is not Action.NONE), None)
+            todo = next((outcome for outcome in left.values() if outcome.acts), None)
             if todo is None:
                 return [*done.values(), *left.values()]
             if not _clear_the_way(todo):
                 done[todo.key] = self._carry_out(todo, chunk)
 
     def _carry_out(self, outcome: _Outcome, chunk: Facts) -> _Outcome:
-        """Intend and submit the order of a decision; a refusal becomes the decision's reason."""
+        """Intend and submit the order of a decision; a refusal becomes the decision's reason.
+
+        What the decision wants remembered is committed with the intent: a crossing that was acted on is spent, and a
+        trail has moved, exactly when the order exists (F14, F38).
+        """
         try:
-            order = _intend(outcome, chunk)
+            with transaction.atomic():
+                outcome.order = _intend(outcome, chunk)
+                self._note(outcome)
+                outcome.target.save(update_fields=outcome.remembered)
+                _decision_row(outcome, self.now).save()
         except OrderRefused as refusal:
-            outcome.decision = Decision(
+            outcome.order = None
+            outcome.decision = replace(
+                outcome.decision,
                 action=Action.NONE,
                 code=refusal.code,  # type: ignore[arg-type]  # codes of refusals and of reasons are one vocabulary on screen
-                message=refusal.message[:400],
+                message=refusal.message,
                 evidence={name: str(value) for name, value in refusal.detail.items()},
-                trail=outcome.decision.trail,
-                evaluated_until=outcome.decision.evaluated_until,
             )
             return outcome
-        outcome.order = order
-        if order is not None:
+        outcome.written = True
+        if outcome.order is not None:
             self.orders += 1
-            execution.submit(order)
+            execution.submit(outcome.order)
         return outcome
 
     # 5. Writing -------------------------------------------------------------------------------------------------------
 
+    def _note(self, outcome: _Outcome) -> bool:
+        """Take over from the decision what its deal or pair remembers; return whether that is to be written.
+
+        A reason is written when it changes or was acted on, not on every look (F68).
+        """
+        target, decision = outcome.target, outcome.decision
+        message, dirty = decision.message[:400], False
+        aged = target.last_changed_at is None or self.now - target.last_changed_at >= REFRESH_NUMBERS
+        if target.last_code != decision.code or outcome.acts or (aged and target.last_message != message):
+            target.last_code, target.last_message = str(decision.code), message
+            target.last_evidence, target.last_changed_at = decision.evidence, self.now
+            dirty = True
+        if decision.evaluated_until is not None and target.evaluated_until != decision.evaluated_until:
+            target.evaluated_until, dirty = decision.evaluated_until, True
+        if isinstance(target, Position) and decision.trail is not None and target.trail != decision.trail.to_json():
+            target.trail, dirty = decision.trail.to_json(), True
+        return dirty
+
     def _write(self, chunk: Facts) -> None:
-        """Write what changed, in bulk: changes and actions, not every look (F68)."""
-        rows, pairs, positions = [], [], []
-        for outcome in self.outcomes:
-            decision, acted = outcome.decision, outcome.order is not None
-            target = outcome.pair if outcome.deal is None else outcome.deal.position
-            if target is None:
-                continue
-            dirty = False
-            if target.last_code != decision.code or acted:
-                rows.append(_decision_row(outcome, self.now))
-            aged = target.last_changed_at is None or self.now - target.last_changed_at >= REFRESH_NUMBERS
-            if target.last_code != decision.code or acted or (aged and target.last_message != decision.message[:400]):
-                target.last_code, target.last_message = str(decision.code), decision.message[:400]
-                target.last_evidence, target.last_changed_at = decision.evidence, self.now
-                dirty = True
-            if decision.evaluated_until is not None and target.evaluated_until != decision.evaluated_until:
-                target.evaluated_until = decision.evaluated_until
-                dirty = True
-            if isinstance(target, Position):
-                trail = decision.trail.to_json() if decision.trail is not None else target.trail
-                if trail != target.trail:
-                    target.trail, dirty = trail, True
-                if dirty:
-                    positions.append(target)
-            elif dirty:
-                pairs.append(target)
+        """Write in bulk what changed and was not written when it was acted on."""
+        left = [outcome for outcome in self.outcomes if not outcome.written]
+        rows = [_decision_row(o, self.now) for o in left if o.target.last_code != o.decision.code]
+        changed = [outcome.target for outcome in left if self._note(outcome)]
         with transaction.atomic():
             DecisionRow.objects.bulk_create(rows)
+            pairs = [target for target in changed if isinstance(target, BotProduct)]
             BotProduct.objects.bulk_update(pairs, REMEMBERED, batch_size=200)
+            positions = [target for target in changed if isinstance(target, Position)]
             Position.objects.bulk_update(positions, [*REMEMBERED, "trail"], batch_size=200)
             self._write_bots(chunk)
 

@@ -26,7 +26,7 @@ from tradebot.core import audit, clock
 from tradebot.core.decimals import HUNDRED, ZERO, dec, plain
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.models import GlobalSettings
-from tradebot.core.scoping import OwnedQuerySet
+from tradebot.core.scoping import OwnedQuerySet, current_scope, detached
 
 __all__ = [
     "MAX_PAIRS",
@@ -75,7 +75,7 @@ def create_bot(
         owner_id=account.owner_id,
         account=account,
         created_by=created_by or user,
-        name=_checked_name(name, account.owner_id),
+        name=_name_for(account.owner_id, name),
         strategy=strategy,
         settings=parsed.to_json(),
         quote_currency=products[0].quote,
@@ -106,7 +106,7 @@ def update_bot(bot: Bot, *, actor: str, **changes: Any) -> Bot:
         bot = _locked(bot)
         before = _facts(bot)
         if "name" in changes:
-            bot.name = _checked_name(changes["name"], bot.owner_id, besides=bot.pk)
+            bot.name = _name_for(bot.owner_id, changes["name"], besides=bot.pk)
         if "settings" in changes:
             bot.settings = _parsed(bot.strategy, changes["settings"]).to_json()
         for name, value in _changed_budget(bot, changes).items():
@@ -236,7 +236,12 @@ def open_deal_count(bot: Bot) -> int:
 
 def free_name(owner: User, wanted: str) -> str:
     """Return ``wanted``, or the first of "wanted 2", "wanted 3" … that no bot of ``owner`` has."""
-    taken = set(Bot.objects.filter(owner=owner, archived_at__isnull=True).values_list("name", flat=True))
+    return _free_name(owner.pk, wanted)
+
+
+def _free_name(owner_id: int, wanted: str, besides: int | None = None) -> str:
+    rows = Bot.objects.filter(owner_id=owner_id, archived_at__isnull=True).exclude(pk=besides)
+    taken = set(rows.values_list("name", flat=True))
     name, number = wanted[:MAX_NAME], 2
     while name in taken:
         suffix = f" {number}"
@@ -271,6 +276,20 @@ def _one(rows: OwnedQuerySet, bot: Bot) -> Bot:
     if found is None:
         raise NotFound(message="There is no such bot.")
     return found
+
+
+def _name_for(owner_id: int, name: Any, besides: int | None = None) -> str:
+    """Return the name to store. Raises InvalidInput for one that a bot in the caller's sight has.
+
+    Names are unique among all bots of the account's owner, also those on accounts that are not shared with a manager.
+    Saying that one of these has the name would tell of it, so the manager's bot gets the next free name instead.
+    """
+    text = _checked_name(name, owner_id, besides)
+    scope = current_scope()
+    if scope.unlimited or scope.owner_id == owner_id:
+        return text
+    with detached("a manager's bot gets a name that is free among all of the owner's bots"):
+        return _free_name(owner_id, text, besides)
 
 
 def _checked_name(name: Any, owner_id: int, besides: int | None = None) -> str:
@@ -414,7 +433,7 @@ def _save(bot: Bot) -> None:
     try:
         with transaction.atomic():
             bot.save()
-    except IntegrityError as error:  # another request took the name, or a bot that the caller cannot see has it
+    except IntegrityError as error:  # another request took the name in this moment
         if "name" in str(error):
             raise _name_taken(bot.name) from error
         raise

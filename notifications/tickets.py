@@ -17,7 +17,6 @@ from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.core.cache import cache
 from django.utils.crypto import constant_time_compare
-from rest_framework.authtoken.models import Token
 
 __all__ = ["TICKET_SECONDS", "Proof", "issue", "redeem"]
 
@@ -37,8 +36,8 @@ class Proof:
         return cls(user.pk, "session", session_key or "")
 
     @classmethod
-    def of_token(cls, token: Token) -> Proof:
-        return cls(token.user_id, "token", hashlib.sha256(token.key.encode()).hexdigest())
+    def of_token(cls, user: Any, digest: str) -> Proof:
+        return cls(user.pk, "token", digest)
 
     def person(self) -> Any | None:
         """Return the user, read afresh, or None when the proof holds no longer."""
@@ -47,8 +46,7 @@ class Proof:
 
     def _holds(self, user: Any) -> bool:
         if self.kind == "token":
-            held = Token.objects.filter(user=user).values_list("key", flat=True)
-            return any(constant_time_compare(hashlib.sha256(key.encode()).hexdigest(), self.value) for key in held)
+            return bool(user.holds_token(self.value))
         session = import_module(settings.SESSION_ENGINE).SessionStore(self.value)
         return session.get(SESSION_KEY) == str(user.pk) and constant_time_compare(
             session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()

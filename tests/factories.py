@@ -17,6 +17,7 @@ from factory.django import DjangoModelFactory
 
 from accounts.models import (
     Account,
+    ApiToken,
     ExchangeCredential,
     Membership,
     PaperBalance,
@@ -69,6 +70,18 @@ class UserFactory(_Factory):
     def verified(self, create: bool, extracted: bool | None, **kwargs: Any) -> None:
         if create and extracted:
             EmailAddress.objects.create(user=self, email=self.email, verified=True, primary=True)
+
+
+class ApiTokenFactory(_Factory):
+    """A token that programs could use if they knew what ``digest`` is of: ``accounts.tokens.digest_of("…")``."""
+
+    class Meta:
+        model = ApiToken
+
+    user = factory.SubFactory(UserFactory)
+    name = "API token"
+    digest = factory.Sequence(lambda n: f"{n:064x}")
+    prefix = "abcdefgh"
 
 
 class AccountFactory(_Factory):

@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse
 
 __all__ = ["TradebotAdminSite"]
 
-SECRETS: Final = frozenset({"authtoken.tokenproxy", "mfa.authenticator", "usersessions.usersession"})
-"""Tables of libraries that bring an admin page which shows API tokens, second factors or session keys."""
+SECRETS: Final = frozenset({"accounts.apitoken", "mfa.authenticator", "usersessions.usersession"})
+"""Tables that show API tokens, second factors or session keys; libraries bring admin pages for some of them."""
 
 
 class TradebotAdminSite(AdminSite):

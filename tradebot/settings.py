@@ -70,7 +70,6 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "channels",
     "rest_framework",
-    "rest_framework.authtoken",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",

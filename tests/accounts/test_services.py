@@ -346,7 +346,7 @@ def test_f48_a_manager_does_not_rearrange_somebody_elses_account(user: User, acc
 
 
 def test_sharing_gives_access_and_revoking_takes_it(user: User, account: Account) -> None:
-    friend = UserFactory(email="friend@example.com")
+    friend = UserFactory(email="friend@example.com", verified=True)
     with acting_for(user):
         services.share(account, " Friend@example.com", "observer", None, ME)
     assert scope_of(friend).account_ids == {account.pk}
@@ -368,7 +368,6 @@ def test_sharing_gives_access_and_revoking_takes_it(user: User, account: Account
 @pytest.mark.parametrize(
     ("email", "role", "expires", "field"),
     [
-        ("nobody@example.com", "observer", None, "email"),
         (ME, "observer", None, "email"),
         ("friend@example.com", "owner", None, "role"),
         ("friend@example.com", "observer", timedelta(seconds=-1), "expires"),
@@ -382,3 +381,40 @@ def test_shares_that_make_no_sense_name_the_field(
     with acting_for(user), pytest.raises(InvalidInput) as caught:
         services.share(account, email, role, until, ME)
     assert caught.value.field == field
+
+
+def test_f52_sharing_answers_alike_whoever_has_the_address(user: User, account: Account) -> None:
+    UserFactory(email="unconfirmed@example.com")
+    UserFactory(email="gone@example.com", verified=True, is_active=False)
+    with acting_for(user):
+        for address in ("nobody@example.com", "unconfirmed@example.com", "gone@example.com"):
+            assert services.share(account, address, "manager", None, ME) is None
+        assert not Membership.objects.exists()
+    assert audit(user) == []
+
+
+@pytest.mark.parametrize("role", Membership.Role.values)
+def test_a_member_leaves_a_share(
+    user: User, account: Account, role: str, django_capture_on_commit_callbacks: Any
+) -> None:
+    friend = MembershipFactory(account=account, role=role).user
+    other = MembershipFactory(account=account).user
+    with acting_for(friend), django_capture_on_commit_callbacks() as after_commit:
+        services.leave(account, friend)
+    assert len(after_commit) == 1, "the sockets are closed"
+    assert scope_of(friend).account_ids == frozenset()
+    assert scope_of(other).account_ids == {account.pk}
+    assert [action for action, _ in audit(user)] == ["account_left"]
+    with acting_for(friend), pytest.raises(NotFound):
+        services.leave(account, friend)
+
+
+def test_nobody_leaves_their_own_account_or_for_somebody_else(user: User, account: Account) -> None:
+    friend = MembershipFactory(account=account).user
+    with acting_for(user), pytest.raises(InvalidInput):
+        services.leave(account, user)
+    with acting_for(user), pytest.raises(ForeignRow):
+        services.leave(account, friend)
+    with acting_for(UserFactory()) as scope, pytest.raises(NotFound):
+        services.leave(account, User(pk=scope.owner_id))
+    assert scope_of(friend).account_ids == {account.pk}

@@ -133,3 +133,16 @@ def test_number_literals_are_read_exactly(people: People, client_of: ClientOf) -
     path, body = f"/api/accounts/{people.account.pk}/deposit/", '{"currency": "USD", "amount": 0.123456789012345678}'
     answer = client_of(people.ann).post(path, body, content_type="application/json")
     assert answer.data["total"] == "10000.123456789012345678"
+
+
+@pytest.mark.parametrize("who", ["olga", "max"])
+def test_a_share_is_left(people: People, client_of: ClientOf, who: str) -> None:
+    client, path = client_of(getattr(people, who)), f"/api/accounts/{people.account.pk}/"
+    assert client.post(f"{path}leave/").status_code == 204
+    assert client.get(path).status_code == 404
+    assert client.post(f"{path}leave/").status_code == 404
+
+
+def test_ones_own_account_is_not_left(people: People, client_of: ClientOf) -> None:
+    answer = client_of(people.ann).post(f"/api/accounts/{people.account.pk}/leave/")
+    assert (answer.status_code, answer.data["code"]) == (400, "own_account")

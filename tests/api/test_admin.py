@@ -97,7 +97,7 @@ def test_every_page_works_and_none_shows_a_secret(site: Client) -> None:
 
 def test_tables_of_secrets_have_no_page(site: Client) -> None:
     labels = {model._meta.label_lower for model in admin.site._registry}
-    forbidden = {"authtoken.token", "authtoken.tokenproxy", "mfa.authenticator", "usersessions.usersession"}
+    forbidden = {"accounts.apitoken", "mfa.authenticator", "usersessions.usersession"}
     assert not labels & {*forbidden, "accounts.exchangecredential", "sessions.session"}
 
 
@@ -174,8 +174,10 @@ def test_orphaned_bots_are_found_and_put_on_their_owners_default_account(site: C
 
 
 def test_a_share_is_made_and_ended_through_the_service(site: Client, operator: User) -> None:
-    account, person = AccountFactory(), UserFactory()
+    account, person = AccountFactory(), UserFactory(verified=True)
     data = {"account": account.pk, "user": person.pk, "role": "observer"}
+    refused = site.post("/admin/accounts/membership/add/", data | {"user": UserFactory().pk})
+    assert "has not confirmed their address" in refused.content.decode()
     assert site.post("/admin/accounts/membership/add/", data).status_code == 302
     with detached("test looks"):
         share = Membership.objects.get(account=account, user=person)

@@ -295,7 +295,7 @@ def test_f49_each_bot_trades_on_its_own_account_with_its_own_money():
 
 # Cut off and done again ---------------------------------------------------------------------------------------------
 
-PRICES = [100.0, 100.0, 97.9, 99.0, 101.0, 101.0, 98.0, 101.5, 101.5]
+PRICES = [100.0, 100.0, 97.9, 97.5, 97.0, 97.6, 97.0, 99.0, 101.0, 101.6, 101.0, 101.0, 98.0, 98.6, 97.4, 101.5, 101.5]
 SAME = ("deal_number", "attempt_number", "status", "average_price", "realised_quote", "safety_orders_filled", "trail")
 
 
@@ -345,17 +345,36 @@ def run(world, bot, minutes):
                 continue
 
 
+def crossing(level):
+    """The change over one candle, in percent, crosses below ``level``."""
+    return {"items": [{"indicator": "price_change", "timeframe": "1m", "operator": "crosses_below", "value": level}]}
+
+
+SETTINGS = {
+    "plain": {},
+    "trailing, with crossings": {
+        "take_profit_mode": "trailing",
+        "trailing_deviation": "0.5",
+        "open_conditions": crossing(-0.5),
+        "add_conditions": crossing(-0.3),
+        "max_safety_orders": 6,
+        "price_deviation": "0.2",
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("step", STEPS)
-def test_f14_a_look_cut_off_at_any_step_ends_in_the_same_state(step, monkeypatch):
+def test_f14_a_look_cut_off_at_any_step_ends_in_the_same_state(step, settings, monkeypatch):
     market = {"AAA-USD": PRICES, "BBB-USD": [price * 2 for price in PRICES]}
     undisturbed = World(market)
-    run(undisturbed, undisturbed.bot(), range(1, 9))
+    run(undisturbed, undisturbed.bot(**SETTINGS[settings]), range(1, len(PRICES) - 1))
     world = World(market)
-    bot = world.bot()
+    bot = world.bot(**SETTINGS[settings])
     owner, name, after = STEPS[step]
     dying = DiesEveryOtherTime(getattr(owner, name), after=after)
     monkeypatch.setattr(owner, name, dying)
-    run(world, bot, range(1, 9))
+    run(world, bot, range(1, len(PRICES) - 1))
     assert dying.deaths > 3
     assert world.fills() == undisturbed.fills()
     assert len(world.fills()) > 5
@@ -368,7 +387,7 @@ def test_f14_a_look_cut_off_at_any_step_ends_in_the_same_state(step, monkeypatch
 def test_f1_the_same_look_twice_does_nothing_more():
     world = World({"AAA-USD": PRICES})
     bot = world.bot()
-    for minute in range(1, 9):
+    for minute in range(1, len(PRICES)):
         world.look(minute, bot)
         before = world.fills()
         world.look(minute, bot)

@@ -186,6 +186,22 @@ def test_a_managers_bot_belongs_to_the_account_and_names_its_maker(account: Acco
         assert AuditEntry.objects.get().actor == manager.email
 
 
+def test_f52_a_manager_does_not_learn_the_names_of_bots_on_other_accounts(account: Account, btc: Product) -> None:
+    elsewhere = AccountFactory(owner=account.owner)
+    for name in ("Secret plan", "Secret plan 2", "x" * 80):
+        BotFactory(account=elsewhere, name=name)
+    manager = MembershipFactory(account=account, role=Membership.Role.MANAGER).user
+    with acting_for(manager):
+        bot = make(manager, account, name="Secret plan")
+        assert bot.name == "Secret plan 3"
+        assert make(manager, account, name="x" * 80).name == "x" * 78 + " 2"
+        assert refusal(manager, account, name="Secret plan 3").code == "name_taken", "that one they can see"
+        assert services.update_bot(bot, actor=manager.email, name="Secret plan 2").name == "Secret plan 3"
+        assert services.update_bot(bot, actor=manager.email, name="Open plan").name == "Open plan"
+    with acting_for(account.owner):
+        assert refusal(account.owner, account, name="Secret plan").code == "name_taken"
+
+
 def test_an_observer_changes_nothing(account: Account, btc: Product, owner: User) -> None:
     observer = MembershipFactory(account=account).user
     bot = BotFactory(account=account, products=[btc])

@@ -301,6 +301,9 @@ def _compare(runs: int, folder: Path, rng: random.Random, started: float) -> int
         if differences or got.problems:
             wrong += 1
             print(f"run {number} ({killed} kills): {', '.join(differences)} differ; {got.problems}")
+            for had, has in zip(expected.deals, got.deals, strict=False):
+                if had != has:
+                    print(f"  expected {had}\n  got      {has}")
         for left in folder.glob(f"run{number}.sqlite3*"):
             left.unlink()
     if expected.problems or expected.fills < 10:

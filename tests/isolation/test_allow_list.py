@@ -18,12 +18,18 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("accounts/access.py", "detached"): (2, "decides who may reach what, and who is told about an account"),
     ("accounts/management/commands/rotate_keys.py", "all_accounts"): (1, "the operator re-encrypts keys for everybody"),
     ("accounts/middleware.py", "Scope(reason)"): (1, "the admin site shows every row to staff"),
+    ("accounts/services.py", "detached"): (1, "a member gives up their own share, which is a row of the account"),
+    ("accounts/tokens.py", "detached"): (
+        2,
+        "an API token says who asks, so it is looked up and made before anybody's scope is bound",
+    ),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/engine.py", "all_accounts"): (
         1,
         "the dispatcher finds out whose bots are due; each account is then leased alone",
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
+    ("bots/services.py", "detached"): (1, "a manager's bot gets a name that is free among the owner's bots, unseen ones"),
     ("bots/tasks.py", "all_accounts"): (
         3,
         "is there anything to do, which markets are in use, retention of old decisions",

@@ -212,7 +212,8 @@ def test_an_observer_reads_what_is_shared_and_changes_nothing(world: World, rout
             elif method == "get" and not route.template.startswith("api/"):
                 expected = (200, 403, 404, 405)  # pages that only lead to a change are not for observers
             assert answer.status_code in expected, (method, path, answer.status_code)
-    assert world.fingerprint() == before
+    after = world.fingerprint()
+    assert {label for label, found in after.items() if found != before[label]} <= verdict.observer_changes
 
 
 @ids([route for route in OWN if verdict_of(route.template).row])  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ else is an exemption with a reason.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -28,19 +29,21 @@ class Kind(Enum):
 class Verdict:
     """One verdict. ``row`` names the kind of row in the world that ``{pk}`` stands for.
 
-    ``observer_may`` tells why an observer's request may do something all the same (never to the row). ``more`` says
-    what other parameters stand for.
+    ``observer_may`` tells why an observer's request may do something all the same (never to the row), and
+    ``observer_changes`` names the tables where that changes something of the account. ``more`` says what other
+    parameters stand for.
     """
 
     kind: Kind
     reason: str
     row: str = ""
     observer_may: str = ""
+    observer_changes: frozenset[str] = frozenset()
     more: tuple[tuple[str, Any], ...] = ()
 
 
-def own(row: str, observer_may: str = "", **more: Any) -> Verdict:
-    return Verdict(Kind.OWN, "names a row", row, observer_may, tuple(more.items()))
+def own(row: str, observer_may: str = "", observer_changes: Iterable[str] = (), **more: Any) -> Verdict:
+    return Verdict(Kind.OWN, "names a row", row, observer_may, frozenset(observer_changes), tuple(more.items()))
 
 
 def mine(reason: str, **more: Any) -> Verdict:
@@ -54,6 +57,11 @@ def common(reason: str) -> Verdict:
 def public(reason: str) -> Verdict:
     return Verdict(Kind.PUBLIC, reason)
 
+
+LEAVING: Final = {
+    "observer_may": "gives up a share of their own",
+    "observer_changes": ("accounts.Membership", "core.AuditEntry"),
+}
 
 VERDICTS: Final[dict[str, Verdict]] = {
     # Operation
@@ -69,6 +77,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "accounts/{pk}/archive/": own("account"),
     "accounts/{pk}/default/": own("account"),
     "accounts/{pk}/deposit/": own("account"),
+    "accounts/{pk}/leave/": own("account", **LEAVING),
     "accounts/{pk}/rename/": own("account"),
     "accounts/{pk}/reset/": own("account"),
     "accounts/{pk}/share/": own("account"),
@@ -110,6 +119,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/accounts/{pk}/": own("account"),
     "api/accounts/{pk}/deposit/": own("account"),
     "api/accounts/{pk}/entries/": own("account"),
+    "api/accounts/{pk}/leave/": own("account", **LEAVING),
     "api/accounts/{pk}/reset/": own("account"),
     "api/accounts/{pk}/withdraw/": own("account"),
     "api/bots/": mine("lists bots, makes one on an account that one may change"),

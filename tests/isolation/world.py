@@ -21,7 +21,6 @@ from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
-from rest_framework.authtoken.models import Token
 
 from accounts.models import Account, User
 from marketdata.models import Product
@@ -103,7 +102,7 @@ class World:
             if model.owner_path:
                 mine |= Q(**{model.owner_path: self.ann.pk})
             yield model._meta.label, model.objects.filter(mine)
-        for model in (EmailAddress, Authenticator, UserSession, Token):
+        for model in (EmailAddress, Authenticator, UserSession):
             yield model._meta.label, model._default_manager.filter(user=self.ann)
         yield "User", get_user_model().objects.filter(pk=self.ann.pk)
 
@@ -173,7 +172,6 @@ def _rows_of_person(owner: User) -> dict[str, Any]:
         session = UserSession.objects.create(
             user=owner, session_key=SECRET, ip="127.0.0.1", user_agent=PRIVATE, created_at=now, last_seen_at=now
         )
-        token = Token.objects.create(user=owner, key=f"{SECRET}token")
     return {
         "orphan": factories.BotFactory(owner=owner, account=None),
         "template": factories.BotTemplateFactory(owner=owner),
@@ -182,7 +180,7 @@ def _rows_of_person(owner: User) -> dict[str, Any]:
         "audit": factories.AuditEntryFactory(user=owner),
         "authenticator": second_factor,
         "session": session,
-        "token": token,
+        "token": factories.ApiTokenFactory(user=owner),
         "user": owner,
     }
 

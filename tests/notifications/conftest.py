@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from asgiref.sync import async_to_sync
 from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
@@ -48,6 +49,8 @@ class World:
 def world(transactional_db: None) -> World:
     with all_accounts("test data"):
         ann, bob = (User.objects.create_user(f"{name}@example.test", "a long password") for name in ("ann", "bob"))
+        for person in (ann, bob):
+            EmailAddress.objects.create(user=person, email=person.email, verified=True, primary=True)
         anns = Account.objects.create(owner=ann, name="main", exchange="simulated")
         bobs = Account.objects.create(owner=bob, name="main", exchange="simulated")
         share = Membership.objects.create(account=anns, user=bob, role=Membership.Role.MANAGER)

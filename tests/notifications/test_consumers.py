@@ -10,10 +10,10 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
+from accounts import tokens
 from accounts.access import acting_for
-from accounts.models import Membership, User
+from accounts.models import ApiToken, Membership, User
 from accounts.services import revoke, share
 from notifications import consumers, tickets
 from notifications.models import Event
@@ -99,17 +99,17 @@ async def test_a_silent_stranger_is_closed(world: World, monkeypatch: pytest.Mon
 
 
 @database_sync_to_async
-def a_ticket(user: User) -> tuple[str, Token]:
-    token = Token.objects.create(user=user)
-    answer = Client().post("/api/socket-ticket", headers={"Authorization": f"Token {token.key}"})
+def a_ticket(user: User) -> str:
+    token = tokens.renew(user)
+    answer = Client().post("/api/socket-ticket", headers={"Authorization": f"Token {token}"})
     assert answer.status_code == 201, answer.content
     assert answer.json()["expires_in"] == tickets.TICKET_SECONDS
-    return answer.json()["ticket"], token
+    return str(answer.json()["ticket"])
 
 
 @in_loop
 async def test_a_ticket_opens_one_socket_and_no_second(world: World) -> None:
-    ticket, _ = await a_ticket(world.ann)
+    ticket = await a_ticket(world.ann)
     async with socket() as ws:
         await ws.send_json_to({"type": "ticket", "ticket": ticket})
         await hello(ws)
@@ -120,13 +120,36 @@ async def test_a_ticket_opens_one_socket_and_no_second(world: World) -> None:
         assert await closed_with(ws) == consumers.SIGNED_OUT
 
 
+@database_sync_to_async
+def _revoke_token(user: User) -> None:
+    with acting_for(user):
+        tokens.revoke(user)
+
+
+@database_sync_to_async
+def _expire_token(user: User) -> None:
+    with acting_for(user):
+        ApiToken.objects.filter(user=user).update(expires_at=clock.now())
+
+
 @in_loop
-async def test_a_socket_ends_with_the_api_token_it_came_from(world: World) -> None:
-    ticket, token = await a_ticket(world.ann)
+@pytest.mark.parametrize("end", [_revoke_token, database_sync_to_async(tokens.renew)], ids=["revoked", "replaced"])
+async def test_f54_a_socket_is_closed_with_the_api_token_it_came_from(world: World, end: Any) -> None:
+    ticket = await a_ticket(world.ann)
     async with socket() as ws:
         await ws.send_json_to({"type": "ticket", "ticket": ticket})
         await hello(ws)
-        await database_sync_to_async(token.delete)()
+        await end(world.ann)
+        assert await closed_with(ws) == consumers.SIGNED_OUT
+
+
+@in_loop
+async def test_a_socket_ends_when_its_api_token_expires(world: World) -> None:
+    ticket = await a_ticket(world.ann)
+    async with socket() as ws:
+        await ws.send_json_to({"type": "ticket", "ticket": ticket})
+        await hello(ws)
+        await _expire_token(world.ann)
         await ws.send_json_to({"type": "ping"})
         assert await closed_with(ws) == consumers.SIGNED_OUT
 

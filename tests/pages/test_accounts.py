@@ -201,13 +201,43 @@ def test_an_observer_sees_the_account_without_its_forms(browser: Client, trader:
 
 
 def test_an_account_is_shared_and_the_share_ended(browser: Client, account: Account) -> None:
-    friend = UserFactory(email="mara@example.com")
+    friend = UserFactory(email="mara@example.com", verified=True)
 
     browser.post(reverse("account_share", args=[account.pk]), {"email": "mara@example.com", "role": "observer"})
     assert "mara@example.com" in text(browser.get(reverse("account", args=[account.pk])))
 
     browser.post(reverse("account_revoke", args=[account.pk, friend.pk]))
     assert "mara@example.com" not in text(browser.get(reverse("account", args=[account.pk])))
+
+
+def test_f52_the_page_does_not_say_whether_an_address_is_somebodys(browser: Client, account: Account) -> None:
+    UserFactory(email="confirmed@example.com", verified=True)
+    UserFactory(email="unconfirmed@example.com")
+    address, said = reverse("account_share", args=[account.pk]), []
+    for email in ("confirmed@example.com", "unconfirmed@example.com", "nobody@example.com"):
+        response = browser.post(address, {"email": email, "role": "observer"}, follow=True)
+        said.append((response.redirect_chain, [str(message) for message in response.context["messages"]]))
+
+    assert said[0] == said[1] == said[2]
+    assert said[0][1] == ["If that address belongs to a confirmed person here, they now see the account."]
+
+
+def test_a_shared_account_is_left(browser: Client, trader: User) -> None:
+    fund = AccountFactory(name="Family fund")
+    MembershipFactory(account=fund, user=trader)
+    assert reverse("account_leave", args=[fund.pk]) in text(browser.get(reverse("account", args=[fund.pk])))
+
+    response = browser.post(reverse("account_leave", args=[fund.pk]), follow=True)
+
+    assert "You have left Family fund." in text(response)
+    assert browser.get(reverse("account", args=[fund.pk])).status_code == 404
+    assert browser.post(reverse("account_leave", args=[fund.pk])).status_code == 404
+
+
+def test_ones_own_account_is_not_left(browser: Client, account: Account) -> None:
+    response = browser.post(reverse("account_leave", args=[account.pk]), follow=True)
+
+    assert "cannot be left" in text(response)
 
 
 def test_a_long_journal_is_paged_at_the_same_cost(browser: Client, account: Account) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
 from django.urls import reverse
-from rest_framework.authtoken.models import Token
 
-from accounts.models import Account, User
+from accounts.models import Account, ApiToken, User
+from accounts.tokens import digest_of
 from tests.factories import PASSWORD
 from tests.pages.markup import offences, text
 from tradebot.core.models import AuditEntry, GlobalSettings
@@ -38,26 +40,37 @@ def test_a_zone_that_this_machine_lost_counts_as_utc(browser: Client, trader: Us
 
 def test_f60_the_api_token_is_shown_once_and_revoked(browser: Client, trader: User) -> None:
     made = browser.post(reverse("settings_api"), {"action": "create"})
-    token = Token.objects.get(user=trader).key
-    assert token in text(made)
+    token = made.context["shown"]
+    assert token and token in text(made)
     assert "no-store" in made["Cache-Control"]
 
     assert token not in text(browser.get(reverse("settings_api")))
 
     browser.post(reverse("settings_api"), {"action": "revoke"})
-    assert not Token.objects.filter(user=trader).exists()
     with all_accounts("looking"):
+        assert not ApiToken.objects.filter(user=trader).exists()
         actions = list(AuditEntry.objects.filter(user=trader).values_list("action", flat=True))
     assert {"api_token_made", "api_token_revoked"} <= set(actions)
 
 
 def test_a_new_token_replaces_the_old_one(browser: Client, trader: User) -> None:
-    browser.post(reverse("settings_api"), {"action": "create"})
-    before = Token.objects.get(user=trader).key
+    before = browser.post(reverse("settings_api"), {"action": "create"}).context["shown"]
 
-    browser.post(reverse("settings_api"), {"action": "create"})
+    after = browser.post(reverse("settings_api"), {"action": "create", "name": "My script", "days": "30"})
 
-    assert Token.objects.get(user=trader).key != before
+    with all_accounts("looking"):
+        row = ApiToken.objects.get(user=trader)
+    assert row.digest == digest_of(after.context["shown"]) != digest_of(before)
+    assert abs(row.expires_at - row.created_at - timedelta(days=30)) < timedelta(seconds=5)
+    page = text(browser.get(reverse("settings_api")))
+    assert "My script" in page
+    assert row.prefix in page
+
+
+def test_a_token_for_a_time_that_is_not_offered_is_not_made(browser: Client, trader: User) -> None:
+    assert browser.post(reverse("settings_api"), {"action": "create", "days": "9999"}).status_code == 422
+    with all_accounts("looking"):
+        assert not ApiToken.objects.filter(user=trader).exists()
 
 
 def test_signing_in_leads_to_the_dashboard(client: Client, trader: User, account: Account) -> None:
