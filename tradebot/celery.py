@@ -38,6 +38,7 @@ app.conf.beat_schedule = {
     "products": _every(3600, "bots.tasks.refresh_products"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
+    "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
 }
 # Waiting for a venue's answers must not keep the cycle from its turn. A worker takes both queues unless -Q names one.
 app.conf.task_queues = [Queue(CYCLE_QUEUE), Queue(MARKET_QUEUE)]

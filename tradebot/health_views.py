@@ -1,4 +1,7 @@
-"""Is it alive, and is it working? For supervisors, load balancers and the operator; both answer without a sign-in."""
+"""Is it alive, is it working, and what did it count? For supervisors, load balancers and the operator.
+
+All three answer without a sign-in; the counters only where the operator has switched them on.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tradebot.celery import app
 from tradebot.core import health
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["healthz", "readyz"]
+__all__ = ["healthz", "metrics", "readyz"]
 
 log = structlog.get_logger(__name__)
 BROKER_TIMEOUT_SECONDS: Final = 2
@@ -45,6 +49,15 @@ def readyz(request: HttpRequest) -> JsonResponse:
     response = JsonResponse(body, status=200 if ready else 503)
     response._has_been_logged = True  # type: ignore[attr-defined]  # as Django does: a probe is no error
     return response
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What this process has counted since it started, as Prometheus reads it. 404 unless settings.METRICS is on."""
+    if not settings.METRICS:
+        raise Http404
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _database() -> list[str]:

@@ -132,8 +132,15 @@ if "sqlite3" in _database["ENGINE"]:
     _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     _database["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"tradebot-test-{_run}.sqlite3")}
 else:
-    _database["CONN_MAX_AGE"] = 60
+    # Under ASGI a request may run in any thread, so connections kept per thread would pile up: a pool per process
+    # instead. It has room for a worker's threads, or for the requests and sockets that one web process works on.
+    _database["CONN_MAX_AGE"] = 0
     _database["CONN_HEALTH_CHECKS"] = True
+    if not TESTING:
+        _database["OPTIONS"] = {
+            **_database.get("OPTIONS", {}),
+            "pool": {"min_size": 1, "max_size": max(10, env.int("WORKER_THREADS", default=4) + 4)},
+        }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -309,6 +316,7 @@ PAPER_START: dict[str, Decimal] = {"BTC": Decimal(1), "ETH": Decimal(10), "USD":
 PORT = env.int("PORT", default=8000)
 BIND = env.str("BIND", default="127.0.0.1")
 DEMO = env.bool("DEMO", default=True)  # `serve` makes a demo user on an empty database
+METRICS = env.bool("METRICS", default=False)  # serve the process's counters at /metrics, to everybody
 LOG_FORMAT = env.str("LOG_FORMAT", default="console")  # console or json
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 

@@ -10,6 +10,7 @@ from tradebot import dashboard, health_views
 urlpatterns = [
     path("healthz", health_views.healthz),
     path("readyz", health_views.readyz),
+    path("metrics", health_views.metrics),
     path("", dashboard.dashboard, name="dashboard"),
     path("ticker/", dashboard.ticker, name="ticker"),
     path("accounts/", include("accounts.urls")),

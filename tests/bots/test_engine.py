@@ -295,7 +295,27 @@ def test_f49_each_bot_trades_on_its_own_account_with_its_own_money():
 
 # Cut off and done again ---------------------------------------------------------------------------------------------
 
-PRICES = [100.0, 100.0, 97.9, 97.5, 97.0, 97.6, 97.0, 99.0, 101.0, 101.6, 101.0, 101.0, 98.0, 98.6, 97.4, 101.5, 101.5]
+# Falls twice in a row after each crossing: a crossing that is not spent with its order would buy again.
+PRICES = [
+    100.0,
+    100.0,
+    97.9,
+    97.5,
+    97.3,
+    97.6,
+    97.0,
+    96.0,
+    99.0,
+    101.6,
+    101.0,
+    101.0,
+    98.0,
+    98.6,
+    97.4,
+    96.9,
+    101.5,
+    101.5,
+]
 SAME = ("deal_number", "attempt_number", "status", "average_price", "realised_quote", "safety_orders_filled", "trail")
 
 

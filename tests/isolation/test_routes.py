@@ -250,8 +250,9 @@ def test_the_marks_are_seen_by_their_owner(world: World) -> None:
     assert any(amount in text_of(client.get("/api/accounts/")) for amount in AMOUNTS)
 
 
-def test_public_routes_need_their_exemption(world: World) -> None:
+def test_public_routes_need_their_exemption(world: World, settings: Any) -> None:
     """A route that asks everybody to sign in needs no exemption from it."""
+    settings.METRICS = True
     for route in JUDGED:
         if kind_of(route) is Kind.PUBLIC and route.template in VERDICTS:
             assert client_of(None).get(path_of(route, world)).status_code in (200, 503), route.template

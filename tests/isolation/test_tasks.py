@@ -31,6 +31,7 @@ def foreign_chunk(world: World) -> list[Any]:
 
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
+    "accounts.tasks.clear_sessions": nothing,
     "bots.tasks.dispatch_cycle": nothing,
     "bots.tasks.prune_decisions": nothing,
     "bots.tasks.refresh_candles": nothing,

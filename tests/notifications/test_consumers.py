@@ -132,14 +132,17 @@ def _expire_token(user: User) -> None:
         ApiToken.objects.filter(user=user).update(expires_at=clock.now())
 
 
-@in_loop
 @pytest.mark.parametrize("end", [_revoke_token, database_sync_to_async(tokens.renew)], ids=["revoked", "replaced"])
+@in_loop
 async def test_f54_a_socket_is_closed_with_the_api_token_it_came_from(world: World, end: Any) -> None:
     ticket = await a_ticket(world.ann)
     async with socket() as ws:
         await ws.send_json_to({"type": "ticket", "ticket": ticket})
         await hello(ws)
         await end(world.ann)
+        assert await closed_with(ws) == consumers.ACCESS_CHANGED
+    async with socket() as ws:
+        await ws.send_json_to({"type": "ticket", "ticket": ticket})
         assert await closed_with(ws) == consumers.SIGNED_OUT
 
 

