@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from django.db.models import Q
 from django.http import HttpRequest
 
 from accounts.models import Account, Membership, User
+from marketdata import sources
 from tradebot.core.errors import NotFound
 
-__all__ = ["Choice", "SignedInRequest", "choices", "choose", "narrowed", "selected_account"]
+__all__ = ["Choice", "SignedInRequest", "choices", "choose", "in_view", "narrowed", "selected_account"]
 
 SESSION_KEY: Final = "account_id"
 
@@ -67,7 +69,21 @@ def choose(request: HttpRequest, account_id: str) -> None:
     request.session[SESSION_KEY] = chosen.pk
 
 
-def narrowed(request: HttpRequest, path: str = "account") -> dict[str, int]:
-    """Return filter arguments for rows whose account is at ``path``: ``Order.objects.filter(**narrowed(request))``."""
+def in_view(request: HttpRequest) -> list[Account]:
+    """Return the account in view, or all of them but recordings, which are another time's and looked at by choice."""
     account = selected_account(request)
-    return {path if path == "pk" else f"{path}_id": account.pk} if account else {}
+    if account is not None:
+        return [account]
+    return [choice.account for choice in choices(request) if choice.account.exchange != sources.REPLAY]
+
+
+def narrowed(request: HttpRequest) -> Q:
+    """Return the filter for rows of the accounts in view: ``Order.objects.filter(narrowed(request))``.
+
+    With all accounts in view, what belongs to an archived one, or to none any more, is there too.
+    """
+    account = selected_account(request)
+    if account is not None:
+        return Q(account_id=account.pk)
+    recordings = [choice.account.pk for choice in choices(request) if choice.account.exchange == sources.REPLAY]
+    return Q(account__isnull=True) | ~Q(account_id__in=recordings) if recordings else Q()

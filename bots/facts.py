@@ -32,7 +32,7 @@ from tradebot.core.decimals import HUNDRED, ZERO
 from tradebot.core.errors import MissingInformation, TradebotError
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["BotFacts", "Deal", "Facts", "compiled", "load"]
+__all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load"]
 
 COMPILED_KEPT = 20_000
 _compiled: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
@@ -49,6 +49,12 @@ def compiled(kind: str, pk: int, version: int, strategy: Strategy, data: Mapping
             while len(_compiled) > COMPILED_KEPT:
                 _compiled.popitem(last=False)
     return settings
+
+
+def forget() -> None:
+    """Drop all validated settings that are kept."""
+    with _compiled_lock:
+        _compiled.clear()
 
 
 @dataclass(slots=True)

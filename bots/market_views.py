@@ -23,7 +23,7 @@ __all__ = ["build"]
 SMALLEST_HISTORY = 300
 KEPT_VIEWS = 2_000
 
-_Signature = tuple[tuple[str, int, int, int], ...]
+_Signature = tuple[tuple[str | int | float, ...], ...]
 _kept: OrderedDict[int, tuple[_Signature, InMemoryMarketView]] = OrderedDict()
 _lock = threading.Lock()
 
@@ -64,7 +64,7 @@ def build(
 def _view(product: Product, candles: dict[Timeframe, Candles]) -> InMemoryMarketView:
     """Return the kept view of these very candles, or a new one."""
     signature = tuple(
-        (timeframe.value, len(series), int(series.time[0]), int(series.time[-1]))
+        (timeframe.value, len(series), int(series.time[-1]), *_checksums(series))
         for timeframe, series in sorted(candles.items())
         if len(series)
     )
@@ -78,6 +78,11 @@ def _view(product: Product, candles: dict[Timeframe, Candles]) -> InMemoryMarket
         while len(_kept) > KEPT_VIEWS:
             _kept.popitem(last=False)
         return view
+
+
+def _checksums(series: Candles) -> tuple[float, ...]:
+    """Tell candles apart that have the same times: a recording may be imported again with other prices."""
+    return tuple(float(column.sum()) for column in (series.open, series.high, series.low, series.close, series.volume))
 
 
 def forget(product_ids: Iterable[int] = ()) -> None:

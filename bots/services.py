@@ -313,13 +313,13 @@ def _require_room(owner_id: int) -> None:
     """Raise InvalidInput at the limit of bots, counted under the owner's lock: two requests cannot both pass."""
     User.objects.select_for_update(no_key=True).get(pk=owner_id)
     limit = GlobalSettings.load().max_bots_per_user
-    count = Bot.objects.filter(owner_id=owner_id, archived_at__isnull=True).count()
+    with detached("the limit counts all of the owner's bots, also those that a manager does not see"):
+        count = Bot.objects.filter(owner_id=owner_id, archived_at__isnull=True).count()
     if count >= limit:
         raise InvalidInput(
             "too_many_bots",
-            f"There are {count} bots and the limit is {limit}. Archive one that is no longer needed.",
+            f"There are {limit} bots, which is the limit. Archive one that is no longer needed.",
             limit=limit,
-            count=count,
         )
 
 

@@ -23,6 +23,8 @@ from bots.forms import BotDraft
 from bots.models import Bot
 from bots.pages import BotRow, bot_chart, bot_page, bot_rows
 from marketdata.models import Product
+from marketdata.services import chart_timeframes, market_now
+from marketdata.timeframes import Timeframe
 from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
 from positions.views import person
 from tradebot.core import clock
@@ -67,7 +69,7 @@ def _back(request: HttpRequest, bot: Bot) -> HttpResponseRedirect:
 @require_GET
 def bot_list(request: HttpRequest) -> HttpResponse:
     """Every bot of the account in view with its figures and its last decision."""
-    everything = _bots().filter(**narrowed(request))
+    everything = _bots().filter(narrowed(request))
     state, query, sort = request.GET.get("state", ""), request.GET.get("q", "").strip(), request.GET.get("sort", "name")
     found = list(_narrowed_list(everything, state, query))
     page, rows = _sorted(found, sort if sort in SORTS else "name", request)
@@ -128,8 +130,8 @@ def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "page": page,
         "row": page.row,
         "chart_pair": page.chosen.product if page.chosen else None,
-        "timeframe": _timeframe(request),
-        "timeframes": CHART_TIMEFRAMES,
+        "timeframe": _timeframe(request, page.chosen.product) if page.chosen else "",
+        "timeframes": chart_timeframes(page.chosen.product, CHART_TIMEFRAMES) if page.chosen else [],
         "acted": request.GET.get("show") == "acted",
         "editable": _may_edit(bot),
         "moves": moves.exclude(pk=bot.account_id) if not page.cards and _may_edit(bot) else [],
@@ -137,9 +139,9 @@ def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "bots/detail.html", context)
 
 
-def _timeframe(request: HttpRequest) -> Any:
-    now = clock.now()
-    return chart_timeframe(request.GET.get("timeframe", "15m"), now - timedelta(days=CHART_DAYS), now)
+def _timeframe(request: HttpRequest, product: Product) -> Timeframe:
+    now, offered = clock.now(), chart_timeframes(product, CHART_TIMEFRAMES)
+    return chart_timeframe(request.GET.get("timeframe", "15m"), offered, now - timedelta(days=CHART_DAYS), now)
 
 
 @login_required
@@ -150,8 +152,8 @@ def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
     product = get_object_or_404(Product, pk=product_pk)
     if not bot.bot_products.filter(product=product).exists():
         raise Http404
-    timeframe = _timeframe(request)
-    since = clock.now() - timedelta(seconds=timeframe.seconds * CHART_CANDLES)
+    timeframe = _timeframe(request, product)
+    since = market_now(product) - timedelta(seconds=timeframe.seconds * CHART_CANDLES)
     return JsonResponse(bot_chart(bot, product, timeframe, since))
 
 

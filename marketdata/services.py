@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -30,6 +30,8 @@ __all__ = [
     "MarketCondition",
     "MarketState",
     "chart_candles",
+    "chart_timeframes",
+    "market_now",
     "refresh_candles",
     "refresh_prices",
     "refresh_products",
@@ -215,13 +217,32 @@ def refresh_candles(exchange: str, wanted: Mapping[str, Mapping[str, int]]) -> C
     return CandleRefresh(refreshed, received, failed)
 
 
-def chart_candles(product: Product, timeframe: Timeframe, count: int = DEFAULT_COUNT) -> Candles:
-    """Return the last ``count`` closed candles for a chart, fetching what is missing if the venue answers."""
+def market_now(product: Product) -> datetime:
+    """Return the moment up to which the product's market is known: now, or the end of its recording."""
+    if product.exchange != sources.REPLAY:
+        return clock.now()
+    held = store.coverage([product.pk]).get(product.pk, {})
+    ends = [datetime.fromtimestamp(row.end, UTC) for row in held.values()]
+    return min([clock.now(), *ends])
+
+
+def chart_timeframes(product: Product, wanted: Iterable[Timeframe]) -> list[Timeframe]:
+    """Return those timeframes that a chart of the product can show: a recording has none shorter than its own."""
+    if product.exchange != sources.REPLAY:
+        return list(wanted)
+    held = store.coverage([product.pk]).get(product.pk, {})
+    return [timeframe for timeframe in wanted if any(timeframe.is_built_from(own) for own in held)]
+
+
+def chart_candles(
+    product: Product, timeframe: Timeframe, count: int = DEFAULT_COUNT, until: datetime | None = None
+) -> Candles:
+    """Return the last ``count`` candles closed at ``until`` (default: now), fetching what is missing if possible."""
     try:
-        store.ensure(product, timeframe, count)
+        store.ensure(product, timeframe, count, end=until)
     except TradebotError as error:
         log.info("candles.chart_from_store", product=product.symbol, error=error.message)
-    return store.load([product.pk], timeframe, count=count)[product.pk]
+    return store.load([product.pk], timeframe, until, count)[product.pk]
 
 
 def status(exchange: str) -> MarketState:

@@ -54,8 +54,9 @@ class SocketTicketView(APIView):
     @extend_schema(request=None, responses={201: SocketTicketSerializer})
     def post(self, request: Request) -> Response:
         """Issue a ticket. It opens one socket within its short life and ends with the session or token it came from."""
-        if request.auth is not None:  # an API token; a session leaves it empty
-            proof = tickets.Proof.of_token(request.user, request.auth.digest)
+        token: Any = request.auth  # a session leaves it empty
+        if token is not None:
+            proof = tickets.Proof.of_token(request.user, token.digest)
         else:
             proof = tickets.Proof.of_session(request.user, request.session.session_key)
         body = {"ticket": tickets.issue(proof), "expires_in": tickets.TICKET_SECONDS}

@@ -10,12 +10,11 @@ from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from marketdata.models import Product
-from marketdata.services import chart_candles
+from marketdata.services import chart_candles, market_now
 from marketdata.timeframes import Timeframe
 from positions.cards import DealCard
 from positions.models import Fill, Order, Position
 from positions.states import ENTRY_PURPOSES, WORKING, OrderStatus, Purpose
-from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO, round_to
 from tradebot.core.models import AuditEntry
 
@@ -148,13 +147,13 @@ def time_line(position: Position, rows: Sequence[OrderRow]) -> list[Moment]:
 # The chart ----------------------------------------------------------------------------------------------------------
 
 
-def chart_timeframe(asked: str, since: datetime, until: datetime) -> Timeframe:
-    """Return the timeframe asked for, or the shortest in which the time from ``since`` fits on the screen."""
-    if asked in CHART_TIMEFRAMES:
+def chart_timeframe(asked: str, offered: Sequence[Timeframe], since: datetime, until: datetime) -> Timeframe:
+    """Return the timeframe asked for, or the shortest offered in which the time from ``since`` fits on the screen."""
+    if asked in offered:
         return Timeframe(asked)
     seconds = (until - since).total_seconds() * 1.3
-    fitting = (tf for tf in CHART_TIMEFRAMES if seconds <= tf.seconds * CHART_CANDLES)
-    return next(fitting, CHART_TIMEFRAMES[-1])
+    fitting = (tf for tf in offered if seconds <= tf.seconds * CHART_CANDLES)
+    return next(fitting, offered[-1] if offered else CHART_TIMEFRAMES[-1])
 
 
 def candle_rows(
@@ -165,14 +164,13 @@ def candle_rows(
     ``until`` defaults to now. What lies too far back for one request is left out.
     """
     room = timedelta(seconds=timeframe.seconds * CHART_MARGIN)
-    span = (clock.now() - since + room).total_seconds()
+    known = market_now(product)
+    end = known if until is None else min(until + room, known)
+    span = (end - since + room).total_seconds()
     count = min(max(int(span // timeframe.seconds) + 1, CHART_CANDLES // 2), MOST_CANDLES)
-    candles = chart_candles(product, timeframe, count)
+    candles = chart_candles(product, timeframe, count, end)
     columns = (candles.time, candles.open, candles.high, candles.low, candles.close)
-    rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    if until is None:
-        return rows
-    return [row for row in rows if row[0] <= (until + room).timestamp()]
+    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def fill_marks(

@@ -18,6 +18,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.models import User
 from accounts.selection import narrowed
+from marketdata.services import chart_timeframes, market_now
+from marketdata.timeframes import Timeframe
 from positions import deal_page, history, manual
 from positions.cards import DealCard, currency_totals, deal_card, deal_cards
 from positions.forms import DealFilter, HistoryFilter, NoteForm, OrderFilter
@@ -54,7 +56,7 @@ class _Section:
 @require_GET
 def deals(request: HttpRequest) -> HttpResponse:
     """Every open deal of the account in view, grouped, with totals per currency."""
-    rows = Position.objects.filter(status__in=POSITION_ACTIVE, **narrowed(request))
+    rows = Position.objects.filter(narrowed(request), status__in=POSITION_ACTIVE)
     cards = deal_cards(list(rows.select_related("product", "account", "bot")))
     form = DealFilter(request.GET)
     shown = [card for card in cards if _matches(card, form.found)]
@@ -161,8 +163,7 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
     position = _deal(pk)
     card = deal_card(position)
     rows = deal_page.order_rows(position, card.orders, _fills(position))
-    since = position.opened_at or position.created_at
-    timeframe = deal_page.chart_timeframe(request.GET.get("timeframe", ""), since, position.closed_at or clock.now())
+    offered, timeframe = _timeframes(request, position)
     context = {
         "nav": "deals" if position.closed_at is None else "history",
         "card": card,
@@ -172,13 +173,20 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
         "filled_count": sum(1 for row in rows if row.base),
         "moments": deal_page.time_line(position, rows),
         "decisions": position.decisions.all()[:20],
-        "timeframes": deal_page.CHART_TIMEFRAMES,
+        "timeframes": offered,
         "timeframe": timeframe,
         "editable": position.account_id in current_scope().editable_ids,
         "note_form": NoteForm(initial={"notes": position.notes}),
         "ceiling_pct": _used_pct(card),
     }
     return render(request, "positions/deal.html", context)
+
+
+def _timeframes(request: HttpRequest, position: Position) -> tuple[list[Timeframe], Timeframe]:
+    """Return the timeframes that the deal's chart offers, and the one to show."""
+    offered = chart_timeframes(position.product, deal_page.CHART_TIMEFRAMES)
+    since, until = position.opened_at or position.created_at, position.closed_at or market_now(position.product)
+    return offered, deal_page.chart_timeframe(request.GET.get("timeframe", ""), offered, since, until)
 
 
 def _used_pct(card: DealCard) -> Decimal | None:
@@ -191,8 +199,7 @@ def _used_pct(card: DealCard) -> Decimal | None:
 def deal_chart(request: HttpRequest, pk: int) -> HttpResponse:
     """Candles, fills and price lines of a deal, for its chart."""
     position = _deal(pk)
-    since = position.opened_at or position.created_at
-    timeframe = deal_page.chart_timeframe(request.GET.get("timeframe", ""), since, position.closed_at or clock.now())
+    _, timeframe = _timeframes(request, position)
     return JsonResponse(deal_page.chart_data(deal_card(position), _fills(position), timeframe))
 
 
@@ -265,7 +272,7 @@ def _history_rows(request: HttpRequest, tab: str) -> tuple[HistoryFilter, Any]:
     if tab not in history.TABS:
         raise Http404
     form = HistoryFilter(request.GET)
-    rows = Position.objects.filter(status__in=history.TABS[tab][1], **narrowed(request))
+    rows = Position.objects.filter(narrowed(request), status__in=history.TABS[tab][1])
     return form, history.ended_deals(rows, form.found)
 
 
@@ -275,7 +282,7 @@ def deal_history(request: HttpRequest) -> HttpResponse:
     """Closed and failed deals, newest first."""
     tab = request.GET.get("tab", "closed")
     form, rows = _history_rows(request, tab)
-    everything = Position.objects.filter(**narrowed(request))
+    everything = Position.objects.filter(narrowed(request))
     counts = dict(everything.order_by().values_list("status").annotate(Count("id")))
     context = {
         "nav": "history",
@@ -310,14 +317,14 @@ def history_export(request: HttpRequest, kind: str) -> HttpResponse:
 def order_list(request: HttpRequest) -> HttpResponse:
     """Every order that was ever written down, with its state, its ids and what went wrong."""
     form = OrderFilter(request.GET)
-    rows = history.listed_orders(Order.objects.filter(**narrowed(request)), form.found)
+    rows = history.listed_orders(Order.objects.filter(narrowed(request)), form.found)
     page = Paginator(rows.select_related("position__product", "account"), PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "nav": "orders",
         "form": form,
         "page": page,
         "rows": [(order, deal_page.title_of(order), *deal_page.state_of(order)) for order in page.object_list],
-        "bots": _past_bots(Position.objects.filter(**narrowed(request))),
+        "bots": _past_bots(Position.objects.filter(narrowed(request))),
     }
     return render(request, "positions/orders.html", context)
 
@@ -327,7 +334,7 @@ def order_list(request: HttpRequest) -> HttpResponse:
 def order_export(request: HttpRequest, kind: str) -> HttpResponse:
     """The orders as a file, narrowed as the page is."""
     form = OrderFilter(request.GET)
-    rows = history.listed_orders(Order.objects.filter(**narrowed(request)), form.found)
+    rows = history.listed_orders(Order.objects.filter(narrowed(request)), form.found)
     return _file(kind, "orders", history.export_orders(rows))
 
 

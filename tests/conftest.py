@@ -18,7 +18,16 @@ def no_scope_left_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def empty_cache() -> None:
-    """Caches are global by design, so they are emptied between tests."""
+    """Caches are global by design, so they are emptied between tests.
+
+    Those of a process go by ids that a database never uses twice; the rollback at the end of a test does.
+    """
     from django.core.cache import cache
 
+    from bots import facts, market_views
+    from marketdata.store import store
+
     cache.clear()
+    facts.forget()
+    market_views.forget()
+    store.forget()

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
 from accounts.models import Account, User
-from accounts.selection import Choice, choices, narrowed, selected_account
+from accounts.selection import Choice, choices, in_view, narrowed, selected_account
 from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.services import MarketCondition, MarketState, status
@@ -129,7 +129,7 @@ class Shell:
 
     @cached_property
     def in_view(self) -> list[Account]:
-        return [self.account] if self.account else [choice.account for choice in self.choices]
+        return in_view(self.request)
 
     @cached_property
     def strip(self) -> Strip:
@@ -152,7 +152,7 @@ class Shell:
 
     @cached_property
     def open_deals(self) -> int:
-        return Position.objects.filter(status__in=POSITION_ACTIVE, **narrowed(self.request)).count()
+        return Position.objects.filter(narrowed(self.request), status__in=POSITION_ACTIVE).count()
 
     @cached_property
     def markets(self) -> list[MarketState]:

@@ -24,7 +24,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.balances import balances_of
 from accounts.models import Account
-from accounts.selection import SignedInRequest, choices, selected_account
+from accounts.selection import SignedInRequest, in_view
 from bots.models import Bot, BotProduct
 from marketdata import market
 from positions import figures
@@ -147,12 +147,11 @@ def ticker(request: SignedInRequest) -> HttpResponse:
 
 def gather(request: SignedInRequest) -> dict[str, Any]:
     """Return everything that the page shows."""
-    account = selected_account(request)
-    in_view = [account] if account else [choice.account for choice in choices(request)]
-    kinds = {row.is_paper for row in in_view}
+    shown = in_view(request)
+    kinds = {row.is_paper for row in shown}
     wanted = request.GET.get("money")
     paper = wanted == _kind(True) if len(kinds) == 2 and wanted else kinds == {True}
-    accounts = [row for row in in_view if row.is_paper == paper]
+    accounts = [row for row in shown if row.is_paper == paper]
     now, zone = clock.now(), zone_of(request.user.timezone)
 
     positions = Position.objects.filter(account__in=[row.pk for row in accounts])

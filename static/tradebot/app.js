@@ -96,6 +96,9 @@ const number = (text) => {
   const [whole, fraction] = String(text).replace("-", "\u2212").split(".");
   return whole.replace(/\B(?=(\d{3})+$)/g, "\u2009") + (fraction ? `.${fraction}` : "");
 };
+const CENTS = ["USD", "EUR", "GBP", "CHF", "CAD", "AUD", "SGD", "USDC", "USDT", "DAI", "PYUSD"];
+// To be read, not reckoned with: the exact amount stands on the deal's page.
+const rounded = (text, currency) => Number(text).toFixed(CENTS.includes(currency) ? 2 : 8);
 const make = (tag, className, text) => Object.assign(document.createElement(tag), { className, textContent: text ?? "" });
 
 function toast(title, line, { paper, kind = "", href, result, stays = false }) {
@@ -129,7 +132,7 @@ document.body.addEventListener("order_fill", ({ detail }) => {
     parts[1] = String(detail.exit_reason).replaceAll("_", " ");
     const way = profit > 0 ? "up" : profit < 0 ? "down" : "flat";
     result = make("div", "s");
-    result.append(make("span", `num ${way}`, (profit > 0 ? "+" : "") + number(detail.profit)), make("span", "u", detail.quote));
+    result.append(make("span", `num ${way}`, (profit > 0 ? "+" : "") + number(rounded(detail.profit, detail.quote))), make("span", "u", detail.quote));
   }
   toast(`${detail.side === "buy" ? "Bought" : "Sold"} ${number(detail.base_amount)} ${base}`, parts.join(", "), {
     paper: detail.is_paper,

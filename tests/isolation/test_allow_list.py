@@ -29,7 +29,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "the dispatcher finds out whose bots are due; each account is then leased alone",
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
-    ("bots/services.py", "detached"): (1, "a manager's bot gets a name that is free among the owner's bots, unseen ones"),
+    ("bots/services.py", "detached"): (
+        2,
+        "a name and the limit of bots concern all of the owner's bots, unseen ones too",
+    ),
     ("bots/tasks.py", "all_accounts"): (
         3,
         "is there anything to do, which markets are in use, retention of old decisions",

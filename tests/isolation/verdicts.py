@@ -66,7 +66,7 @@ LEAVING: Final = {
 VERDICTS: Final[dict[str, Verdict]] = {
     # Operation
     "healthz": public("supervisors ask whether the process answers; it says nothing else"),
-    "metrics": public("collectors read counters of the process, where the operator has switched it on; no ids, no names"),
+    "metrics": public("collectors read a process's counters where the operator lets them; no ids, no names"),
     "readyz": public("load balancers ask whether it works; it names loops, never people"),
     # Pages
     "": mine("the dashboard's figures"),

@@ -41,7 +41,8 @@ def test_a_zone_that_this_machine_lost_counts_as_utc(browser: Client, trader: Us
 def test_f60_the_api_token_is_shown_once_and_revoked(browser: Client, trader: User) -> None:
     made = browser.post(reverse("settings_api"), {"action": "create"})
     token = made.context["shown"]
-    assert token and token in text(made)
+    assert token
+    assert token in text(made)
     assert "no-store" in made["Cache-Control"]
 
     assert token not in text(browser.get(reverse("settings_api")))

@@ -173,9 +173,10 @@ def all_accounts(reason: str) -> Any:
 def detached(reason: str) -> Iterator[Scope]:
     """Every row, for a stated reason, whatever scope is bound outside; the outer scope returns at the end.
 
-    The one way to widen a scope, so only four small places of the system's own may use it, held by an allow-list test:
-    deciding who may reach what (``accounts.access``), and writing rows for other people than the one who acts: events
-    (``notifications.outbox``), audit entries and counters. Each takes plain ids and returns or writes nothing else.
+    The one way to widen a scope, so only a few small places of the system's own may use it, held by an allow-list test:
+    finding out who asks and what they may reach (``accounts.tokens``, ``accounts.access``), leaving a share, choosing a
+    name that is free among bots that the caller does not see, and writing rows for other people than the one who acts:
+    events (``notifications.outbox``), audit entries and counters. Each returns or writes nothing else.
     """
     if not reason:
         raise UnscopedQuery("detached() states its reason")

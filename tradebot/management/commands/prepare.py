@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
 
 def refresh_product_list() -> None:
-    """Ask the market that new accounts get for its products. One that does not answer is asked again hourly."""
+    """Ask the market that new accounts get for its products. The worker asks again when it starts, and hourly."""
     market = sources.default_market()
     try:
         refresh_products(market)
