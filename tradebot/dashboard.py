@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q
+from django.db.models import Count, Min, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -37,6 +37,7 @@ from tradebot.core.decimals import HUNDRED, ZERO
 from tradebot.core.errors import TradebotError
 from tradebot.core.health import stale_loops
 from tradebot.core.money import amount_total
+from tradebot.core.scoping import OwnedQuerySet
 from tradebot.middleware import zone_of
 from tradebot.templatetags.tradebot import span
 
@@ -166,7 +167,7 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
         both_kinds=len(kinds) == 2,
         paper=paper,
         currency=currency if currency in currencies else currencies[0],
-        days=_days(request.GET.get("days", "")),
+        days=_days(request.GET.get("days", ""), positions, now),
         now=now,
         zone=zone,
     )
@@ -181,7 +182,7 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
         "money_tabs": _money_tabs(view),
         "currency_tabs": [Tab(name, view.query(**{"in": name}), name == view.currency) for name in currencies],
         "range_tabs": [Tab(name, view.query(days=count), count == view.days) for count, name in RANGES],
-        "value": account_value(accounts, view.currency),
+        "value": account_value(accounts, view.currency, [card.position for card in cards]),
         "today": _shown_and_others(realised, view.currency, Period.TODAY),
         "all_time": _shown_and_others(realised, view.currency, Period.ALL),
         "unrealised": open_by_quote.get(view.currency, OpenTotals()),
@@ -205,10 +206,11 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
 # Figures ------------------------------------------------------------------------------------------------------------
 
 
-def account_value(accounts: Sequence[Account], currency: str) -> Value:
+def account_value(accounts: Sequence[Account], currency: str, open_deals: Iterable[Position] = ()) -> Value:
     """Return what the accounts hold, worth in ``currency`` at the mark of each pair, and what of it is free.
 
-    A coin without a price there is named, not counted (F34). Coins held by open deals are part of the balances.
+    A coin without a price there is named, not counted (F34). Coins of open deals are part of the balances, and not
+    free (F36).
     """
     held: dict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
     free: dict[str, Decimal] = defaultdict(lambda: ZERO)
@@ -217,6 +219,8 @@ def account_value(accounts: Sequence[Account], currency: str) -> Value:
         for name, balance in balances.get(account.pk, {}).items():
             held[account.exchange, name] += balance.total
             free[name] += balance.free
+    for deal in open_deals:
+        free[deal.product.base] -= max(deal.base_held, ZERO)
     unknown = sorted({account.name for account in accounts if account.pk not in balances})
     prices = {exchange: _prices(exchange, currency, held) for exchange in {account.exchange for account in accounts}}
     amount = ZERO
@@ -226,7 +230,7 @@ def account_value(accounts: Sequence[Account], currency: str) -> Value:
             unknown.append(name)
         elif rate is not None:
             amount += total * rate
-    shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_), key=lambda row: row[0] != currency)
+    shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_ > ZERO), key=lambda row: row[0] != currency)
     return Value(amount if balances else None, shown[:2], list(dict.fromkeys(unknown)))
 
 
@@ -427,8 +431,13 @@ def _money_tabs(view: View) -> list[Tab]:
     ]
 
 
-def _days(text: str) -> int:
-    return int(text) if text in {str(count) for count, _ in RANGES} else DEFAULT_RANGE
+def _days(text: str, positions: OwnedQuerySet, now: datetime) -> int:
+    """Return the range asked for, or the shortest of those up to the usual one that shows every ended deal."""
+    if text in {str(count) for count, _ in RANGES}:
+        return int(text)
+    first = positions.filter(closed_at__isnull=False).aggregate(at=Min("closed_at"))["at"]
+    age = (now - first).days + 1 if first else DEFAULT_RANGE
+    return next((count for count, _ in RANGES if age <= count <= DEFAULT_RANGE), DEFAULT_RANGE)
 
 
 def _weight(currency: str, realised: dict[str, dict[Period, figures.Realised]]) -> tuple[int, str]:

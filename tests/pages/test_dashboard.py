@@ -198,3 +198,19 @@ def test_the_dashboard_costs_the_same_however_much_there_is(browser: Client, acc
     before = cost()
     fill_up(5)
     assert cost() <= before
+
+
+def test_f36_coins_of_open_deals_are_not_free(db: None) -> None:
+    from decimal import Decimal
+
+    from tests.factories import AccountFactory, PositionFactory
+    from tradebot.core.scoping import acting_for_account
+    from tradebot.dashboard import account_value
+
+    account = AccountFactory(balances={"USD": 100, "BTC": 3})
+    deal = PositionFactory(bot__account=account, open=True, base_held=Decimal(1))
+    with acting_for_account(account.pk):
+        value = account_value([account], "USD", [deal])
+        nothing = account_value([account], "USD", [deal, deal, deal])
+    assert value.free == [("USD", 100), ("BTC", 2)]
+    assert nothing.free == [("USD", 100)]
