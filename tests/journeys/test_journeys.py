@@ -133,7 +133,7 @@ def test_reading_and_forms_work_without_javascript(person: Window) -> None:
         page.wait_for_timeout(500)
     expect(page.locator("main")).to_contain_text("ETH-USD")
     eve.go("/accounts/")
-    page.locator("main").get_by_role("link", name="Paper").first.click()
+    page.locator("main").get_by_role("link", name="Paper", exact=True).first.click()
     expect(page.locator("h1")).to_contain_text("Paper")
     expect(page.locator("main")).to_contain_text("USD")
 
