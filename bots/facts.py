@@ -105,6 +105,8 @@ class Facts:
     ended_now: set[tuple[int, int]]
     holds: dict[tuple[int, str], Decimal]
     trading_paused: bool
+    _worth: dict[tuple[int, str], Decimal | None] = field(default_factory=dict)
+    _minimums: dict[int, Decimal | None] = field(default_factory=dict)
 
     def wanted_series(self) -> dict[int, dict[Timeframe, int]]:
         """Return, per product id, the timeframes that bots and deals need and how many candles of each."""
@@ -135,6 +137,12 @@ class Facts:
 
     def account_value(self, account_id: int, quote: str, views: Mapping[int, MarketView]) -> Decimal | None:
         """Return the account's value in one quote currency, None when a balance or price is not known."""
+        key = (account_id, quote)
+        if key not in self._worth:
+            self._worth[key] = self._account_value(account_id, quote, views)
+        return self._worth[key]
+
+    def _account_value(self, account_id: int, quote: str, views: Mapping[int, MarketView]) -> Decimal | None:
         free = self.free(account_id, quote)
         if free is None:
             return None
@@ -167,11 +175,6 @@ class Facts:
             budget = sizing.bot_budget(bot.budget_kind, amount, value)
         except MissingInformation:
             budget = None
-        minimums = []
-        for other in facts.pairs:
-            view = views.get(other.product_id)
-            if view is not None and view.quote is not None:
-                minimums.append(sizing.minimum_order_quote(view.product, view.quote.mark))
         same_quote = [deal for deal in facts.deals if self.products[deal.position.product_id].quote == product.quote]
         return OpenContext(
             now=now,
@@ -183,12 +186,20 @@ class Facts:
             split_budget=bot.split_budget,
             committed_quote=sum((deal.totals.remaining_invested for deal in same_quote), ZERO),
             free_base=self.free(account_id, product.base),
-            largest_minimum=max(minimums, default=None),
+            largest_minimum=self._largest_minimum(facts, views),
             bot_active=bot.is_running,
             trading_paused=self.trading_paused,
             last_closed_at=self.last_closed.get((bot.pk, pair.product_id)),
             since=pair.evaluated_until or None,
         )
+
+    def _largest_minimum(self, facts: BotFacts, views: Mapping[int, MarketView]) -> Decimal | None:
+        """Return the largest minimum order of the bot's pairs, in quote; None where no price is known."""
+        if facts.bot.pk not in self._minimums:
+            seen = [views[pair.product_id] for pair in facts.pairs if pair.product_id in views]
+            minimums = [sizing.minimum_order_quote(view.product, view.quote.mark) for view in seen if view.quote]
+            self._minimums[facts.bot.pk] = max(minimums, default=None)
+        return self._minimums[facts.bot.pk]
 
     def deal_view(self, deal: Deal) -> DealView:
         """Return the deal as its strategy sees it."""
