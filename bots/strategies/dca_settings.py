@@ -501,5 +501,8 @@ PRESETS: Final = (
         price_deviation=_num("0.15"),
         deviation_reference="base_order",
         take_profit=_num("0.1"),
+        # So that no deal waits for ever at the end of its ladder and there is always something to watch.
+        stop_loss=_num("2"),
+        max_hold_hours=1,
     ),
 )
