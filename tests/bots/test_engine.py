@@ -423,9 +423,22 @@ def idle_world():
     return world
 
 
+def copies(model, count):
+    """Return ``count`` bots like ``model``, itself among them, with its pairs."""
+    with detached("test data"):
+        pairs = list(model.bot_products.all())
+        same = ("account_id", "owner_id", "settings", "quote_currency", "budget_kind", "budget_fixed", "status")
+        values = {name: getattr(model, name) for name in same}
+        bots = Bot.objects.bulk_create([Bot(**values, name=f"{model.name} copy {n}") for n in range(count - 1)])
+        BotProduct.objects.bulk_create(
+            [BotProduct(bot=bot, product_id=pair.product_id) for bot in bots for pair in pairs]
+        )
+    return [model, *bots]
+
+
 def queries_for(world, count, minute):
     never = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
-    bots = [world.bot(open_conditions=never) for _ in range(count)]
+    bots = copies(world.bot(open_conditions=never), count)
     world.look(minute, *bots)  # the first look writes each pair's reason
     with CaptureQueriesContext(connection) as queries:
         result = world.look(minute + 1, *bots)

@@ -54,7 +54,7 @@ class Outcome:
     problems: list[str]
 
 
-def write_recording(folder: Path, seed: int) -> list[Path]:
+def write_recording(folder: Path, seed: int, candles: int = CANDLES) -> list[Path]:
     """Write three random walks with jumps as candle files and return their paths."""
     rng = random.Random(seed)
     paths = []
@@ -63,7 +63,7 @@ def write_recording(folder: Path, seed: int) -> list[Path]:
         with gzip.open(path, "wt", newline="") as lines:
             writer = csv.writer(lines)
             writer.writerow(["time", "open", "high", "low", "close", "volume"])
-            for number in range(CANDLES):
+            for number in range(candles):
                 opening, price = price, price * (1 + rng.gauss(0, 0.006) - 0.00002)
                 high, low = max(opening, price) * 1.001, min(opening, price) * 0.999
                 row = [f"{value:.8f}" for value in (opening, high, low, price)]
@@ -244,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--candles", type=int, default=CANDLES, help="length of the recordings")
     options = parser.parse_args(argv)
     import django
 
@@ -254,15 +255,15 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="tradebot-chaos-"))
     started = time.monotonic()
     try:
-        return _compare(options.runs, folder, rng, started)
+        return _compare(options.runs, options.candles, folder, rng, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(runs: int, folder: Path, rng: random.Random, started: float) -> int:
+def _compare(runs: int, candles: int, folder: Path, rng: random.Random, started: float) -> int:
     from django.db import connections
 
-    paths = write_recording(folder, rng.randrange(1 << 30))
+    paths = write_recording(folder, rng.randrange(1 << 30), candles)
     empty, undisturbed = folder / "empty.sqlite3", folder / "undisturbed.sqlite3"
 
     def make_empty() -> None:
