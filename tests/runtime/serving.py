@@ -89,9 +89,13 @@ class Serving:
         """Process ids by what they do."""
         found = {}
         for pid in children_of(self.process.pid):
-            command = command_of(pid)
-            if command:
-                found["valkey" if "valkey-server" in command[0] else command[3]] = pid
+            match command_of(pid):
+                case [server, *_] if "valkey-server" in server:
+                    found["valkey"] = pid
+                case [_, "-m", "tradebot.runtime.launch", name, *_]:
+                    found[name] = pid
+                case _:
+                    pass  # just forked: it shows what it is to be in a moment
         return found
 
     def end(self, signum: int = signal.SIGTERM) -> float:
