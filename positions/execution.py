@@ -42,7 +42,6 @@ __all__ = [
     "cancel",
     "client_order_id",
     "close_as_dust",
-    "execute",
     "free_balance",
     "intend",
     "intend_open",
@@ -70,9 +69,6 @@ def submit(order: Order) -> Order:
         )
     order.refresh_from_db(from_queryset=Order.objects.select_related("account", "position__product"))
     return send(order) if claimed else order
-
-
-execute = submit
 
 
 def send(order: Order) -> Order:

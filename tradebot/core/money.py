@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from django.core import checks, exceptions
+from django.core import exceptions
 from django.db import models
 from django.db.backends.signals import connection_created
 from django.db.models.functions import Coalesce
@@ -104,9 +104,6 @@ class AmountField(models.DecimalField):
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         return value if hasattr(value, "as_sql") else self.get_db_prep_value(value, connection)
-
-    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        return super().check(**kwargs)
 
 
 class AmountSum(models.Sum):
