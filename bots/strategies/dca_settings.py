@@ -496,9 +496,9 @@ PRESETS: Final = (
         listed=False,
         base_order_type="automatic",
         max_active_deals=6,
-        max_safety_orders=12,
+        max_safety_orders=15,
         safety_order_size=_num("100"),
-        price_deviation=_num("0.15"),
+        price_deviation=_num("0.1"),
         deviation_reference="base_order",
         take_profit=_num("0.1"),
         # So that no deal waits for ever at the end of its ladder and there is always something to watch.

@@ -31,7 +31,7 @@ BOTS: Final = (
     ("Demo: balanced", "balanced", ("BTC-USD", "ETH-USD", "SOL-USD")),
 )
 BUDGET_PCT: Final = 20
-TERMS: Final = {"maker_fee_pct": "0.05", "taker_fee_pct": "0.05", "slippage_pct": "0.01"}
+TERMS: Final = {"maker_fee_pct": "0.01", "taker_fee_pct": "0.01", "slippage_pct": "0"}
 """Fees of a large trader, so that small steps end within minutes; the account's page shows and changes them."""
 
 
