@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic_core import PydanticCustomError
 
 from marketdata.indicators import INDICATORS, IndicatorSpec, Mirroring, Unit, candles_wanted, spec_of
-from marketdata.series import BoolArray, Candles, FloatArray
+from marketdata.series import BoolArray, Candles, FloatArray, IntArray
 from marketdata.timeframes import Timeframe
 from tradebot.core.errors import InvalidInput
 
@@ -130,7 +130,7 @@ class Condition(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    indicator: str
+    indicator: str = Field(json_schema_extra={"enum": [*INDICATORS]})
     timeframe: Timeframe
     operator: Operator
     value: float | None = Field(default=None, allow_inf_nan=False)
@@ -188,17 +188,17 @@ class Condition(BaseModel):
         return self.spec.needs(self.params) + (1 if self.operator.looks_back else 0)
 
     @cached_property
-    def key(self) -> tuple[Any, ...]:
-        """Return what two conditions share when they ask the same (negation aside)."""
-        params = tuple(sorted(self.params.items()))
-        return (self.timeframe, self.indicator, params, self.output, self.operator, self.value)
+    def key(self) -> str:
+        """Return what two conditions share when they ask the same (negation aside). A text: its hash is kept."""
+        params = ",".join(f"{name}={value!r}" for name, value in sorted(self.params.items()))
+        return f"{self.timeframe}|{self.indicator}|{params}|{self.output}|{self.operator}|{self.value!r}"
 
     @cached_property
     def label(self) -> str:
         """Return the condition in words, such as "RSI(14) on 5m is below 30"."""
         numbers = ", ".join(f"{value:g}" for value in self.params.values())
         line = f" {self.output}" if len(self.spec.outputs) > 1 else ""
-        text = f"{self.spec.label}({numbers}){line} on {self.timeframe} {self.operator.words}"
+        text = f"{self.spec.label}{f'({numbers})' if numbers else ''}{line} on {self.timeframe} {self.operator.words}"
         if self.operator.is_change:
             text += f" by at least {self.value:g} %" if self.value else ""
         else:
@@ -211,7 +211,7 @@ def _node_kind(node: Any) -> str:
     return "group" if is_group else "condition"
 
 
-Node = Annotated[
+Item = Annotated[
     Annotated["Group", Tag("group")] | Annotated[Condition, Tag("condition")],
     Discriminator(_node_kind),
 ]
@@ -223,7 +223,7 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     join: Join = Join.AND
-    items: tuple[Node, ...] = ()
+    items: tuple[Item, ...] = ()
     negate: bool = False
 
 
@@ -233,7 +233,7 @@ class Tree(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     join: Join = Join.AND
-    items: tuple[Node, ...] = ()
+    items: tuple[Item, ...] = ()
 
     @model_validator(mode="after")
     def _bounded(self) -> Tree:
@@ -255,6 +255,16 @@ class Tree(BaseModel):
         """Return the timeframes on which a crossing has to be judged once."""
         crossings = (condition.timeframe for condition in self.conditions() if condition.operator.is_crossing)
         return tuple(dict.fromkeys(crossings))
+
+    @cached_property
+    def key(self) -> str:
+        """Return what two trees share when they are equal."""
+        return self.model_dump_json()
+
+    @cached_property
+    def plan(self) -> Node:
+        """Return the tree as the evaluation walks it."""
+        return _node(self, "")
 
     def conditions(self) -> Iterator[Condition]:
         """Yield every condition, groups included, in reading order."""
@@ -342,6 +352,79 @@ def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray)
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """A condition in a plan. ``path`` counts from 1 inside its group: "2.1"."""
+
+    condition: Condition
+    path: str
+    is_crossing: bool
+    negate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A tree or group in a plan."""
+
+    parts: tuple[Node, ...]
+    is_and: bool
+    negate: bool
+
+
+Node = Leaf | Branch
+"""A tree as the evaluation walks it: plain objects, as reading validated models at every price costs too much."""
+
+
+def _node(item: Tree | Group | Condition, path: str) -> Node:
+    if isinstance(item, Condition):
+        return Leaf(item, path, item.operator.is_crossing, item.negate)
+    parts = tuple(
+        _node(part, f"{path}.{number}" if path else str(number)) for number, part in enumerate(item.items, start=1)
+    )
+    return Branch(parts, item.join is Join.AND, isinstance(item, Group) and item.negate)
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for part in node.parts:
+            yield from _leaves(part)
+
+
+S = TypeVar("S")
+
+
+def _fold(
+    node: Node,
+    leaf: Callable[[Leaf], S],
+    both: Callable[[S, S], S],
+    either: Callable[[S, S], S],
+    inverse: Callable[[S], S],
+    nothing: S,
+) -> S:
+    """Return the state of ``node``: the one definition of joining and negating, for single states and for arrays."""
+    if type(node) is Leaf:
+        state = leaf(node)
+    else:
+        assert type(node) is Branch
+        # Unknown rather than false, so that negating an empty group does not make it true.
+        state = nothing
+        for number, part in enumerate(node.parts):
+            found = _fold(part, leaf, both, either, inverse, nothing)
+            state = found if number == 0 else both(state, found) if node.is_and else either(state, found)
+    return inverse(state) if node.negate else state
+
+
+def _inverse(state: int) -> int:
+    return _MET - state
+
+
+_MET: Final = int(State.MET)
+_UNKNOWN: Final = int(State.UNKNOWN)
+_UNMET: Final = int(State.UNMET)
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """The outcome of one condition with the numbers behind it. ``path`` counts from 1 inside its group: "2.1"."""
 
@@ -360,16 +443,32 @@ class Check:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a tree said: ``value``, each condition, and what to pass as ``since`` next time.
 
-    ``evaluated_until`` names the last candle judged per timeframe that has a crossing; other conditions need no memory.
+    Most looks need the value alone, so the rest is worked out when it is first asked for, from the same view.
     """
 
-    value: bool
-    checks: tuple[Check, ...]
-    evaluated_until: dict[str, int]
+    __slots__ = ("_checks", "_market", "_since", "_tree", "value")
+
+    def __init__(self, value: bool, tree: Tree, market: MarketView, since: Since | None) -> None:
+        self.value = value
+        self._tree = tree
+        self._market = market
+        self._since = since
+        self._checks: tuple[Check, ...] | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Return the outcome of each condition in reading order."""
+        if self._checks is None:
+            self._checks = tuple(_check(leaf, self._market, self._since) for leaf in _leaves(self._tree.plan))
+        return self._checks
+
+    @property
+    def evaluated_until(self) -> dict[str, int]:
+        """Return the last candle judged per timeframe that has a crossing; other conditions need no memory."""
+        return judged_until(self._tree, self._market)
 
     @property
     def summary(self) -> str:
@@ -387,52 +486,29 @@ class Verdict:
         return "waiting for: " + "; ".join(open_ones[:3]) + more
 
 
-S = TypeVar("S")
-
-
-def _fold(
-    node: Tree | Group | Condition,
-    path: str,
-    leaf: Callable[[Condition, str], S],
-    both: Callable[[S, S], S],
-    either: Callable[[S, S], S],
-    inverse: Callable[[S], S],
-    nothing: S,
-) -> S:
-    """Return the state of ``node``: the one definition of joining and negating, for single states and for arrays."""
-    if isinstance(node, Condition):
-        state = leaf(node, path)
-    else:
-        parts = [
-            _fold(item, f"{path}.{number}" if path else str(number), leaf, both, either, inverse, nothing)
-            for number, item in enumerate(node.items, start=1)
-        ]
-        # Unknown rather than false, so that negating an empty group does not make it true.
-        state = parts[0] if parts else nothing
-        join = both if node.join is Join.AND else either
-        for part in parts[1:]:
-            state = join(state, part)
-    return inverse(state) if not isinstance(node, Tree) and node.negate else state
-
-
 def evaluate(tree: Tree, market: MarketView, since: Since | None = None) -> Verdict:
     """Return what ``tree`` says at the last closed candle of each timeframe it uses.
 
     ``since`` names, per timeframe, the last candle judged before (None, or a timeframe left out: only the last closed
     candle is looked at). A crossing at any later candle up to the last closed one is met, once; at most
-    ``CATCH_UP_CANDLES`` back. An empty tree is true.
+    ``CATCH_UP_CANDLES`` back. An empty tree is true. A view that many bots look at may keep ``verdicts``: equal trees
+    are then evaluated once.
     """
-    checks: list[Check] = []
+    if not tree.items:
+        return Verdict(True, tree, market, since)
+    kept: dict[Any, Verdict] | None = getattr(market, "verdicts", None)
+    if kept is None:
+        return _evaluated(tree, market, since)
+    key = (tree.key, *since.items()) if since and tree.crossing_timeframes else tree.key
+    verdict = kept.get(key)
+    if verdict is None:
+        verdict = kept[key] = _evaluated(tree, market, since)
+    return verdict
 
-    def leaf(condition: Condition, path: str) -> int:
-        state, check = _judge(condition, path, market, (since or {}).get(condition.timeframe))
-        checks.append(check)
-        return state
 
-    state = int(State.MET)
-    if not tree.is_empty:
-        state = _fold(tree, "", leaf, min, max, lambda part: State.MET - part, int(State.UNKNOWN))
-    return Verdict(state == State.MET, tuple(checks), judged_until(tree, market))
+def _evaluated(tree: Tree, market: MarketView, since: Since | None) -> Verdict:
+    state = _fold(tree.plan, lambda leaf: _state(leaf, market, since), min, max, _inverse, _UNKNOWN)
+    return Verdict(state == _MET, tree, market, since)
 
 
 def judged_until(tree: Tree, market: MarketView) -> dict[str, int]:
@@ -445,42 +521,56 @@ def judged_until(tree: Tree, market: MarketView) -> dict[str, int]:
     return until
 
 
-def _judge(condition: Condition, path: str, market: MarketView, since: int | None) -> tuple[int, Check]:
-    states = market.states(condition)
-    have = len(states)
-    state = int(states[-1]) if have else int(State.UNKNOWN)
+def _state(leaf: Leaf, market: MarketView, since: Since | None) -> int:
+    """Return the state of the condition at the end of its series, its negation left out."""
+    states = market.states(leaf.condition)
+    if not len(states):
+        return _UNKNOWN
+    state: int = states.item(-1)
+    if since is None or not leaf.is_crossing:
+        return state
+    judged = since.get(leaf.condition.timeframe)
+    if judged is None:
+        return state
+    recent = states[-CATCH_UP_CANDLES:].tolist()
+    if _MET not in recent:
+        return state
+    fresh = _fresh(leaf.condition, market, judged)
+    if fresh and _MET in recent[-fresh:]:
+        return _MET
+    return _UNMET if state == _MET else state
+
+
+def _fresh(condition: Condition, market: MarketView, judged: int) -> int:
+    """Return how many candles have closed since the one opening at ``judged``."""
+    time = market.series(condition.timeframe).time
+    return len(time) - int(np.searchsorted(time, judged, side="right"))
+
+
+def _check(leaf: Leaf, market: MarketView, since: Since | None) -> Check:
+    condition = leaf.condition
+    state = _state(leaf, market, since)
+    have = len(market.states(condition))
     values = market.indicator(condition.timeframe, condition.indicator, condition.params, condition.output)
     value = float(values[-1]) if have and np.isfinite(values[-1]) else None
+    judged = since.get(condition.timeframe) if since and leaf.is_crossing else None
     reason = ""
-    if condition.operator.is_crossing and have:
-        first = have - 1
-        if since is not None:
-            first = int(np.searchsorted(market.series(condition.timeframe).time, since, side="right"))
-            if first == have:
-                reason = "no candle has closed since it was last judged"
-        window = states[max(first, have - CATCH_UP_CANDLES) :]
-        if (window == State.MET).any():
-            state = int(State.MET)
-        elif state == State.MET:
-            state = int(State.UNMET)
-    if state == State.UNKNOWN:
+    if state == _UNKNOWN:
         needed = condition.candles_needed
         reason = f"needs {needed} candles, has {have}" if have < needed else "has no value"
-    elif condition.negate:
-        state = State.MET - state
-    check = Check(
-        path=path,
+    elif judged is not None and not _fresh(condition, market, judged):
+        reason = "no candle has closed since it was last judged"
+    return Check(
+        path=leaf.path,
         label=condition.label,
         timeframe=str(condition.timeframe),
         indicator=condition.indicator,
         operator=str(condition.operator),
         threshold=condition.value,
         value=value,
-        state=_STATE_WORDS[state],
+        state=_STATE_WORDS[_inverse(state) if leaf.negate else state],
         reason=reason,
     )
-    # The fold negates, so hand it the state before negation.
-    return (State.MET - state if condition.negate and state != State.UNKNOWN else state), check
 
 
 _STATE_WORDS: Final[dict[int, Literal["met", "unmet", "unknown"]]] = {
@@ -499,38 +589,90 @@ def evaluate_array(tree: Tree, market: MarketView, timeframe: Timeframe) -> Bool
     if tree.is_empty:
         return np.ones(len(base), dtype=np.bool_)
     moments = base.time + timeframe.seconds
-
-    def leaf(condition: Condition, _path: str) -> StateArray:
-        return _states_at(condition, market, moments)
-
     nothing = np.full(len(base), State.UNKNOWN, dtype=np.int8)
-    states = _fold(tree, "", leaf, np.minimum, np.maximum, lambda part: (State.MET - part).astype(np.int8), nothing)
+    states = _fold(
+        tree.plan,
+        lambda leaf: _states_at(leaf, market, moments),
+        np.minimum,
+        np.maximum,
+        lambda part: (_MET - part).astype(np.int8),
+        nothing,
+    )
     return np.asarray(states == State.MET, dtype=np.bool_)
 
 
-def _states_at(condition: Condition, market: MarketView, moments: npt.NDArray[np.int64]) -> StateArray:
-    states = market.states(condition)
-    closes = market.series(condition.timeframe).time + condition.timeframe.seconds
-    last = np.searchsorted(closes, moments, side="right") - 1
+def _states_at(leaf: Leaf, market: MarketView, moments: IntArray) -> StateArray:
+    states = market.states(leaf.condition)
     if not len(states):
         return np.full(len(moments), State.UNKNOWN, dtype=np.int8)
+    last = _last_closed(leaf.condition, market, moments)
     found = np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8)
-    if not condition.operator.is_crossing:
+    if not leaf.is_crossing:
         return found
     before = np.concatenate(([-1], last[:-1]))
     # Nothing judged before: only the last candle counts. Otherwise those since, at most CATCH_UP_CANDLES.
     first = np.where(before < 0, last, np.maximum(before + 1, last + 1 - CATCH_UP_CANDLES))
-    met = np.concatenate(([0], np.cumsum(states == State.MET)))
-    fired = (last >= 0) & (met[last + 1] - met[np.clip(first, 0, last + 1)] > 0)
+    fired = _met_between(states, first, last)
     resting = np.where(found == State.UNKNOWN, State.UNKNOWN, State.UNMET)
     return np.where(fired, State.MET, resting).astype(np.int8)
+
+
+def _last_closed(condition: Condition, market: MarketView, moments: IntArray) -> IntArray:
+    """Return the index of the condition's last candle that is closed at each moment, -1 where there is none."""
+    closes = market.series(condition.timeframe).time + condition.timeframe.seconds
+    return np.searchsorted(closes, moments, side="right") - 1
+
+
+def _met_between(states: StateArray, first: IntArray, last: IntArray) -> BoolArray:
+    """Return where a state from ``first`` to ``last`` (both included) is met; nowhere while ``last`` is -1."""
+    met = np.concatenate(([0], np.cumsum(states == State.MET)))
+    found: BoolArray = (last >= 0) & (met[last + 1] - met[np.clip(first, 0, last + 1)] > 0)
+    return found
+
+
+def could_hold(tree: Tree, market: MarketView, timeframe: Timeframe) -> BoolArray:
+    """Return at the close of which candles of ``timeframe`` the tree could be true, whatever has been judged before.
+
+    Where it is false, :func:`evaluate` is false for any ``since``: a replay need not look there. A crossing may count
+    for as long as it can be caught up with, and may always be spent already. When a condition's timeframe is shorter
+    than ``timeframe``, the answer is for the closes alone, not for the moments in between.
+    """
+    base = market.series(timeframe)
+    if tree.is_empty:
+        return np.ones(len(base), dtype=np.bool_)
+    moments = base.time + timeframe.seconds
+    unknown = np.full(len(base), State.UNKNOWN, dtype=np.int8)
+    _least, most = _fold(
+        tree.plan,
+        lambda leaf: _bounds_at(leaf, market, moments),
+        lambda one, other: (np.minimum(one[0], other[0]), np.minimum(one[1], other[1])),
+        lambda one, other: (np.maximum(one[0], other[0]), np.maximum(one[1], other[1])),
+        lambda part: ((_MET - part[1]).astype(np.int8), (_MET - part[0]).astype(np.int8)),
+        (unknown, unknown),
+    )
+    return np.asarray(most == State.MET, dtype=np.bool_)
+
+
+def _bounds_at(leaf: Leaf, market: MarketView, moments: IntArray) -> tuple[StateArray, StateArray]:
+    """Return the least and the greatest state that the condition can have at each moment."""
+    states = market.states(leaf.condition)
+    if not len(states):
+        unknown = np.full(len(moments), State.UNKNOWN, dtype=np.int8)
+        return unknown, unknown
+    last = _last_closed(leaf.condition, market, moments)
+    found = np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8)
+    if not leaf.is_crossing:
+        return found, found
+    least = np.where(found == State.UNKNOWN, State.UNKNOWN, State.UNMET).astype(np.int8)
+    fired = _met_between(states, last + 1 - CATCH_UP_CANDLES, last)
+    return least, np.where(fired, State.MET, least).astype(np.int8)
 
 
 def required_series(tree: Tree) -> dict[Timeframe, int]:
     """Return, per timeframe the tree uses, how many closed candles to keep ready for it (F43: of this very tree)."""
     wanted: dict[Timeframe, int] = {}
     for condition in tree.conditions():
-        count = candles_wanted(condition.indicator, condition.params) + CATCH_UP_CANDLES + 1
+        count = candles_wanted(condition.indicator, condition.params, condition.timeframe) + CATCH_UP_CANDLES + 1
         wanted[condition.timeframe] = max(wanted.get(condition.timeframe, 0), count)
     return wanted
 
@@ -539,7 +681,10 @@ def required_series(tree: Tree) -> dict[Timeframe, int]:
 
 
 def mirror(tree: Tree) -> Tree:
-    """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70)."""
+    """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70).
+
+    What has no other side stays as it is: volumes, the true range, gaps and patterns mean the same for a short.
+    """
     return Tree(join=tree.join, items=tuple(_mirrored(item) for item in tree.items))
 
 

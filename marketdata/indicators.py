@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final, cast
 
 import numpy as np
 import talib
 
-from marketdata.series import Candles, FloatArray
+from marketdata.series import Candles, FloatArray, IntArray
+from marketdata.timeframes import DAY_SECONDS, Timeframe
 from tradebot.core.errors import InvalidInput
 
 Params = Mapping[str, float]
@@ -36,6 +38,7 @@ class Unit(StrEnum):
     PERCENT = "percent"
     PRICE = "price"
     RATIO = "ratio"
+    SIGNAL = "signal"
 
 
 class Mirroring(StrEnum):
@@ -64,6 +67,7 @@ class IndicatorSpec:
 
     ``needs(params)`` is the number of candles before the first value exists, ``settles(params)`` the number after
     which the value no longer depends on where the series began. ``outputs`` lists the lines, the default first.
+    ``of_the_day`` says that every candle since 00:00 UTC counts as well.
     """
 
     name: str
@@ -76,6 +80,7 @@ class IndicatorSpec:
     needs: Callable[[Params], int]
     settles: Callable[[Params], int]
     compute: Compute
+    of_the_day: bool = False
 
     def complete(self, given: Params) -> dict[str, float]:
         """Return ``given`` with defaults for what is missing, in the declared order.
@@ -133,15 +138,26 @@ def _array(values: object) -> FloatArray:
     return cast(FloatArray, values)
 
 
-def _flat_is_fifty(values: FloatArray, source: FloatArray) -> FloatArray:
-    """Replace the value by 50 as long as ``source`` has not moved at all: no gain and no loss favours neither side."""
-    moved = np.logical_or.accumulate(source != source[0])
-    return np.where(~moved & ~np.isnan(values), 50.0, values)
+RESOLUTION: Final = 1e6
+"""What an RSI's source is scaled to, so that TA-Lib does not take the fading of old moves for zero (and RSI for 0)."""
+
+
+def _wilder(source: FloatArray, period: int) -> FloatArray:
+    """Return the RSI of ``source`` (around 1), 50 where nothing has moved for as long as the RSI remembers.
+
+    Neither gains nor losses are favoured then. Without that a market without trades would keep for ever the value its
+    last move left, in a long series, and be at 50 in a shorter one.
+    """
+    index = np.arange(len(source))
+    moved = np.concatenate(([False], np.diff(source) != 0))
+    latest = np.maximum.accumulate(np.where(moved, index, 0))
+    still = (latest == 0) | (index - latest >= _wilder_tail(period))
+    values = _array(talib.RSI(source * RESOLUTION, period))
+    return np.where(still & ~np.isnan(values), 50.0, values)
 
 
 def _rsi(candles: Candles, params: Params, _: str) -> FloatArray:
-    close = _scaled(candles)[2]
-    return _flat_is_fifty(_array(talib.RSI(close, _whole(params, "period"))), close)
+    return _wilder(_scaled(candles)[2], _whole(params, "period"))
 
 
 def _macd(candles: Candles, params: Params, output: str) -> FloatArray:
@@ -213,9 +229,7 @@ def _volume_ratio(candles: Candles, params: Params, _: str) -> FloatArray:
 
 
 def _volume_rsi(candles: Candles, params: Params, _: str) -> FloatArray:
-    largest = float(candles.volume[0]) or 1.0
-    volume = candles.volume / largest
-    return _flat_is_fifty(_array(talib.RSI(volume, _whole(params, "period"))), volume)
+    return _wilder(candles.volume / (float(candles.volume[0]) or 1.0), _whole(params, "period"))
 
 
 def _price_change(candles: Candles, params: Params, _: str) -> FloatArray:
@@ -227,6 +241,94 @@ def _price_change(candles: Candles, params: Params, _: str) -> FloatArray:
 
 def _gap_fill(candles: Candles, params: Params, _: str) -> FloatArray:
     return _mean(candles.synthetic.astype(np.float64), _whole(params, "window")) * 100.0
+
+
+def _vwap(candles: Candles, _params: Params, _: str) -> FloatArray:
+    """Close against the day's volume-weighted average of (high + low + close) / 3; 0 before the day's first trade.
+
+    A day counts from 00:00 UTC. One that the series does not show from its beginning has no value.
+    """
+    result = np.full(len(candles), np.nan)
+    typical = (candles.high + candles.low + candles.close) / 3.0
+    day = candles.time // DAY_SECONDS
+    starts = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
+    for first, after in pairwise([*starts.tolist(), len(candles)]):
+        if candles.time[first] % DAY_SECONDS == 0:
+            volume, close = candles.volume[first:after], candles.close[first:after]
+            traded, paid = np.cumsum(volume), np.cumsum(typical[first:after] * volume)
+            average = np.where(traded > 0, paid / np.where(traded > 0, traded, 1.0), close)
+            result[first:after] = (close / average - 1.0) * 100.0
+    return result
+
+
+# Bull flag: a pole of rising candles, a pull-back, and the candle that ends the pull-back.
+POLE_CANDLES: Final = (3, 50)
+PULL_BACK_CANDLES: Final = (2, 8)
+LEAST_RED: Final = 2
+LEAST_POLE_PCT: Final = 3.0
+MOST_RETRACED_PCT: Final = 50.0
+ROUNDING: Final = 1e-9
+"""A float that is meant to be 3 % may come out this much less."""
+
+
+def bull_flag_stops(candles: Candles) -> FloatArray:
+    """Return the low of the pull-back at each candle that completes a bull flag, NaN at all others.
+
+    Going back from a candle that closes above its open and above that low: a pull-back of 2 to 8 candles, at least 2 of
+    them red, that begins where the pole ends; before it the pole, all candles in a row that close above their open, 3
+    to 50 of them. The pole gains at least 3 % from its lowest low to its highest high, the pull-back gives back at most
+    half of that and trades less per candle than the pole. Where several pull-backs fit, the shortest counts. The next
+    rising candle may complete the same flag again, this one being part of the pull-back then.
+
+    The price at which the flag is entered is the candle's close, the risk is close minus stop.
+    """
+    shortest, longest = POLE_CANDLES
+    index = np.arange(len(candles))
+    green, red = candles.close > candles.open, candles.close < candles.open
+    pole_start = np.maximum.accumulate(np.where(green, -1, index)) + 1
+    pole_start = np.maximum(pole_start, index - longest + 1)
+    is_pole = green & (index - pole_start + 1 >= shortest)
+    reds = np.concatenate(([0], np.cumsum(red)))
+    stops = np.full(len(candles), np.nan)
+    for length in range(PULL_BACK_CANDLES[0], PULL_BACK_CANDLES[1] + 1):
+        at = index[length + shortest :]
+        back = at - length
+        at = at[
+            is_pole[back - 1] & ~green[back] & green[at] & (reds[at] - reds[back] >= LEAST_RED) & np.isnan(stops[at])
+        ]
+        if len(at):
+            at, low = _flags(candles, pole_start[at - length - 1], at - length, at)
+            stops[at] = low
+    return stops
+
+
+def _flags(candles: Candles, pole: IntArray, back: IntArray, at: IntArray) -> tuple[IntArray, FloatArray]:
+    """Return which flags are ones by their prices and volumes, and the lows of their pull-backs.
+
+    The pole reaches from ``pole`` to before ``back``, the pull-back from there to before ``at``.
+    """
+    bottom, top = _each(np.minimum, candles.low, pole, back), _each(np.maximum, candles.high, pole, back)
+    low = _each(np.minimum, candles.low, back, at)
+    volume_before = _each(np.add, candles.volume, pole, back) / (back - pole)
+    volume_after = _each(np.add, candles.volume, back, at) / (at - back)
+    fits = (top / bottom - 1.0) * 100.0 >= LEAST_POLE_PCT - ROUNDING
+    fits &= (top - low) * 100.0 <= (top - bottom) * (MOST_RETRACED_PCT + ROUNDING)
+    fits &= (volume_after < volume_before) & (candles.close[at] > low)
+    return at[fits], low[fits]
+
+
+def _each(ufunc: np.ufunc, values: FloatArray, first: IntArray, after: IntArray) -> FloatArray:
+    """Return ``ufunc`` over ``values[first:after]`` for each pair; no span may reach the end of ``values``."""
+    return cast(FloatArray, ufunc.reduceat(values, np.column_stack((first, after)).ravel())[::2])
+
+
+SHORTEST_FLAG: Final = POLE_CANDLES[0] + PULL_BACK_CANDLES[0] + 1
+
+
+def _bull_flag(candles: Candles, _params: Params, _: str) -> FloatArray:
+    result = np.isfinite(bull_flag_stops(candles)).astype(np.float64)
+    result[: SHORTEST_FLAG - 1] = np.nan
+    return result
 
 
 # How many candles ---------------------------------------------------------------------------------------------------
@@ -244,6 +346,10 @@ def _wilder_tail(period: float) -> int:
 
 def _count(name: str, extra: int = 0) -> Callable[[Params], int]:
     return lambda params: int(params[name]) + extra
+
+
+def _always(count: int) -> Callable[[Params], int]:
+    return lambda _params: count
 
 
 def _settled(needs: Callable[[Params], int], name: str, tail: Callable[[float], int]) -> Callable[[Params], int]:
@@ -433,6 +539,32 @@ _SPECS: Final = (
         _count("window"),
         _gap_fill,
     ),
+    IndicatorSpec(
+        "vwap",
+        "Price − VWAP %",
+        "Price against the volume-weighted average price of the day (from 00:00 UTC), in percent of that average",
+        (),
+        _VALUE,
+        Unit.PERCENT,
+        Mirroring.NEGATE,
+        _always(1),
+        _always(1),
+        _vwap,
+        of_the_day=True,
+    ),
+    IndicatorSpec(
+        "bull_flag",
+        "Bull flag",
+        "1 when the candle completes a bull flag, else 0: a pole of 3 or more rising candles gaining 3 % or more, a"
+        " pull-back of 2 to 8 candles giving back at most half of it on less volume, and a rising candle",
+        (),
+        _VALUE,
+        Unit.SIGNAL,
+        Mirroring.NONE,
+        _always(SHORTEST_FLAG),
+        _always(POLE_CANDLES[1] + PULL_BACK_CANDLES[1] + 1),
+        _bull_flag,
+    ),
 )
 
 INDICATORS: Final[dict[str, IndicatorSpec]] = {spec.name: spec for spec in _SPECS}
@@ -448,6 +580,8 @@ def spec_of(name: str) -> IndicatorSpec:
         ) from None
 
 
-def candles_wanted(name: str, params: Params) -> int:
+def candles_wanted(name: str, params: Params, timeframe: Timeframe) -> int:
     """Return how many closed candles to keep ready for the indicator: at least 200, more for slow averages."""
-    return max(LEAST_HISTORY, spec_of(name).settles(params))
+    spec = spec_of(name)
+    of_the_day = math.ceil(DAY_SECONDS / timeframe.seconds) if spec.of_the_day else 0
+    return max(LEAST_HISTORY, spec.settles(params), of_the_day)

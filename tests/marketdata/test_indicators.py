@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from marketdata.indicators import INDICATORS, IndicatorSpec, Unit, candles_wanted, spec_of
 from marketdata.series import Candles, FloatArray, oldest_first
+from marketdata.timeframes import Timeframe
 from tests.bots.building import candles
 from tradebot.core.errors import InvalidInput
 
@@ -85,7 +86,7 @@ def test_the_first_value_comes_exactly_with_the_candles_it_says_it_needs(spec: I
 def test_the_history_asked_for_makes_live_and_replay_agree(spec: IndicatorSpec, output: str) -> None:
     series, params = walk(1500), spec.complete({})
     whole = spec.values(series, params, output)[-1]
-    window = spec.values(series.tail(candles_wanted(spec.name, params)), params, output)[-1]
+    window = spec.values(series.tail(candles_wanted(spec.name, params, Timeframe.M1)), params, output)[-1]
     scale = series.close[-1] if spec.unit is Unit.PRICE else 100.0
     assert abs(whole - window) < 1e-5 * scale
 
@@ -172,4 +173,4 @@ def test_unknown_indicators_and_lines_are_refused() -> None:
 
 @pytest.mark.parametrize("name", INDICATORS)
 def test_at_least_200_candles_are_kept_ready(name: str) -> None:
-    assert candles_wanted(name, spec_of(name).complete({})) >= 200
+    assert candles_wanted(name, spec_of(name).complete({}), Timeframe.H1) >= 200
