@@ -7,11 +7,11 @@ venue's increments happens when an order is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from marketdata.terms import ProductTerms
 from positions.ledger import ProfitReference
@@ -83,8 +83,7 @@ def bot_budget(kind: str, amount: Decimal, account_value: Decimal | None) -> Dec
 
 def deal_budget(budget: Decimal, deals: int, *, split: bool) -> Decimal:
     """Return what one deal may spend: the bot's ``budget`` shared by ``deals`` when split, else all of it (F30)."""
-    with localcontext(MONEY):
-        return budget / deals if split else budget
+    return MONEY.divide(budget, deals) if split else budget
 
 
 def fundable_deals(budget: Decimal, largest_minimum: Decimal, ladder_multiplier: Decimal, maximum: int) -> int:
@@ -96,8 +95,7 @@ def fundable_deals(budget: Decimal, largest_minimum: Decimal, ladder_multiplier:
     smallest = largest_minimum * ladder_multiplier
     if smallest <= ZERO:
         return maximum
-    with localcontext(MONEY):
-        fitting = int((budget / smallest).to_integral_value(rounding=ROUND_FLOOR))
+    fitting = int(MONEY.divide(budget, smallest).to_integral_value(rounding=ROUND_FLOOR))
     return max(1, min(fitting, maximum))
 
 
@@ -175,20 +173,18 @@ def automatic_base_size(budget: Decimal, count: int, first_ratio: Decimal, volum
 
 def base_order_size(settings: DcaSettings, budget: Decimal) -> Decimal:
     """Return the base order's quote size for a deal with this budget."""
-    with localcontext(MONEY):
-        if settings.base_order_type is BaseOrderType.FIXED:
-            return settings.base_order_size
-        if settings.base_order_type is BaseOrderType.PERCENT:
-            return budget * settings.base_order_size / HUNDRED
-        ratio = settings.safety_order_size / HUNDRED
-        return automatic_base_size(budget, settings.max_safety_orders, ratio, settings.volume_scale)
+    if settings.base_order_type is BaseOrderType.FIXED:
+        return settings.base_order_size
+    if settings.base_order_type is BaseOrderType.PERCENT:
+        return MONEY.divide(MONEY.multiply(budget, settings.base_order_size), HUNDRED)
+    return MONEY.divide(budget, settings.shape.ladder_factor)
 
 
 def ladder_of(settings: DcaSettings, base_quote: Decimal) -> Ladder:
     """Return the ladder of a deal whose base order came to ``base_quote``, as filled where it is filled (F37)."""
-    with localcontext(MONEY):
-        fixed = settings.safety_order_type is SafetyOrderType.FIXED
-        first = settings.safety_order_size if fixed else base_quote * settings.safety_order_size / HUNDRED
+    first = settings.safety_order_size
+    if settings.safety_order_type is SafetyOrderType.PERCENT:
+        first = MONEY.divide(MONEY.multiply(base_quote, first), HUNDRED)
     return Ladder(
         settings.max_safety_orders, settings.price_deviation, settings.step_scale, settings.volume_scale, first
     )
@@ -200,10 +196,9 @@ def smallest_deal_budget(settings: DcaSettings, minimum: Decimal) -> Decimal | N
     None when no budget would do, because a fixed size is below the minimum or the percentages exceed the budget.
     """
     with localcontext(MONEY):
-        count, scale, base = settings.max_safety_orders, settings.volume_scale, settings.base_order_size
+        count, base = settings.max_safety_orders, settings.base_order_size
         size, base_type = settings.safety_order_size, settings.base_order_type
-        sizes = [scale**power for power in range(count)]
-        total_steps, least_step = sum(sizes, ZERO), min(sizes, default=ONE)
+        total_steps, least_step = settings.shape.size_sum, settings.shape.least_size
         fixed_safety = settings.safety_order_type is SafetyOrderType.FIXED
         if fixed_safety and count and size * least_step < minimum:
             return None
@@ -311,10 +306,9 @@ def ladder_report(
     venue's minimum, has no price above zero, or would never be reached in order, and say so when the budget does not
     pay for the ladder.
     """
-    way = direction or settings.direction
+    way = direction or settings.directions[0]
     base_size = base_order_size(settings, budget)
-    ladder = ladder_of(settings, base_size)
-    rungs = _simulate(settings, ladder, price, base_size, fee_rate, way)
+    rungs = _simulate(settings, price, base_size, fee_rate, way)
     violations: list[Violation] = []
     for rung in rungs:
         name = "the base order" if rung.level == 0 else f"safety order {rung.level}"
@@ -343,43 +337,65 @@ def ladder_report(
     return LadderReport(tuple(rungs), base_size, total, budget, smallest, tuple(violations))
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A rung of a ladder that is filled on its way, with what the deal paid (or received) for how much so far."""
+
+    level: int
+    price: Decimal
+    size: Decimal
+    cost: Decimal
+    quantity: Decimal
+    average: Decimal
+
+
+def _walk(settings: DcaSettings, price: Decimal, base_size: Decimal, way: Direction) -> Iterator[_Step]:
+    """Yield base order and rungs, each filled at its own price, following the settings' reference price.
+
+    The walk ends at the first price that does not exist. The caller sets the context.
+    """
+    average = last = price
+    cost, quantity = base_size, base_size / price
+    average = cost / quantity if quantity else price
+    yield _Step(0, price, base_size, cost, quantity, average)
+    size = Decimal(ladder_of(settings, base_size).first_size)
+    reference_kind = settings.deviation_reference
+    for level, factor in enumerate(settings.shape.sides[way].rung_factors, start=1):
+        if reference_kind is DeviationReference.AVERAGE:
+            reference = average
+        else:
+            reference = last if reference_kind is DeviationReference.LAST_FILL else price
+        at = reference * factor
+        if at > ZERO:
+            cost += size
+            quantity += size / at
+            average, last = (cost / quantity if quantity else at), at
+        yield _Step(level, at, size, cost, quantity, average)
+        if at <= ZERO:
+            return
+        size *= settings.volume_scale
+
+
 def _simulate(
-    settings: DcaSettings, ladder: Ladder, price: Decimal, base_size: Decimal, fee_rate: Decimal, way: Direction
+    settings: DcaSettings, price: Decimal, base_size: Decimal, fee_rate: Decimal, way: Direction
 ) -> list[ReportRung]:
-    """Return base order and rungs, each filled at its own price, following the settings' reference price."""
-    reported: list[ReportRung] = []
+    """Return base order and rungs as the report shows them."""
     with localcontext(MONEY):
-        cost = quantity = ZERO
-        last = average = price
-        for level in range(ladder.count + 1):
-            if level == 0:
-                rung = Rung(0, ZERO, price, base_size)
-            else:
-                reference = {
-                    DeviationReference.AVERAGE: average,
-                    DeviationReference.BASE_ORDER: price,
-                    DeviationReference.LAST_FILL: last,
-                }[settings.deviation_reference]
-                rung = safety_order_levels(ladder, reference, way)[level - 1]
-            if rung.price > ZERO:
-                cost += rung.size
-                quantity += rung.size / rung.price
-                average, last = (cost / quantity if quantity else rung.price), rung.price
-            reported.append(
-                ReportRung(
-                    level=level,
-                    deviation_pct=rung.deviation_pct,
-                    drop_pct=way.sign * (ONE - rung.price / price) * HUNDRED,
-                    price=rung.price,
-                    size=rung.size,
-                    cumulative_cost=cost,
-                    average_after=average,
-                    target_after=_target(settings, cost, quantity, base_size, fee_rate, way),
-                )
+        ladder = ladder_of(settings, base_size)
+        deviations = [ZERO, *(rung.deviation_pct for rung in safety_order_levels(ladder, price, way))]
+        return [
+            ReportRung(
+                level=step.level,
+                deviation_pct=deviations[step.level],
+                drop_pct=way.sign * (ONE - step.price / price) * HUNDRED,
+                price=step.price,
+                size=step.size,
+                cumulative_cost=step.cost,
+                average_after=step.average,
+                target_after=_target(settings, step.cost, step.quantity, base_size, fee_rate, way),
             )
-            if rung.price <= ZERO:
-                break
-    return reported
+            for step in _walk(settings, price, base_size, way)
+        ]
 
 
 def _target(
@@ -392,6 +408,53 @@ def _target(
     stake = base_size if settings.take_profit_type is ProfitReference.BASE else invested
     price = (invested + way.sign * stake * settings.take_profit / HUNDRED) / quantity / (ONE - way.sign * fee_rate)
     return price if price > ZERO else None
+
+
+def ladder_fault(
+    settings: DcaSettings, price: Decimal, terms: ProductTerms, budget: Decimal, base_size: Decimal, way: Direction
+) -> str:
+    """Return the code of the first violation that :func:`ladder_report` would name; empty when there is none.
+
+    ``base_size`` is :func:`base_order_size` of the budget. Mostly a glance at the smallest order will do: where it is
+    well above every minimum, so are the others. Only what comes close is walked through, order by order.
+    """
+    with localcontext(MONEY):
+        return fault_in_context(settings, price, terms, budget, base_size, way)
+
+
+def fault_in_context(
+    settings: DcaSettings, price: Decimal, terms: ProductTerms, budget: Decimal, base_size: Decimal, way: Direction
+) -> str:
+    """Do what :func:`ladder_fault` does, for a caller that has set the context."""
+    shape = settings.shape
+    side = shape.sides[way]
+    first = settings.safety_order_size
+    if settings.safety_order_type is SafetyOrderType.PERCENT:
+        first = base_size * first / HUNDRED
+    smallest = min(base_size, first * shape.least_size) if side.rung_factors else base_size
+    highest = price * side.highest_factor
+    # Flooring takes less than one increment off an order.
+    needed = max(terms.min_quote, terms.min_base * highest) + terms.base_increment * highest
+    if smallest > needed * _CLEARLY_MORE and side.lowest_factor > ZERO:
+        if shape.always_within_budget:
+            return ""
+        total = base_size + first * shape.size_sum
+        if total * _CLEARLY_MORE < budget:
+            return ""
+    if smallest * _CLEARLY_MORE < terms.min_quote and side.lowest_factor > ZERO:
+        return "below_minimum"
+    total = ZERO
+    for step in _walk(settings, price, base_size, way):
+        if step.price <= ZERO:
+            return "price_not_above_zero"
+        base = floor_to(step.size / step.price, terms.base_increment)
+        if base <= ZERO or base < terms.min_base or base * step.price < terms.min_quote:
+            return "below_minimum"
+        total += step.size
+    return "over_budget" if total - budget > QUANTUM else ""
+
+
+_CLEARLY_MORE: Final = Decimal("1.000000001")
 
 
 def deepest_drop_pct(

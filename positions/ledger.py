@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
+from typing import Any
 
 from positions.states import Direction, Purpose, Side
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to
@@ -72,6 +73,8 @@ class Totals:
     last_fill_at: datetime | None = None
     entry_fills: int = 0
     exit_fills: int = 0
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What others have worked out from these totals and may ask for again. No part of their value."""
 
     @property
     def _long(self) -> bool:
@@ -100,11 +103,15 @@ class Totals:
     @property
     def entry_base_net(self) -> Decimal:
         """Return the base a long got after fees taken in base, or a short has to buy back because of its entries."""
+        if not self.entry_fee_base:
+            return self.entry_base
         return self.entry_base - self.direction.sign * self.entry_fee_base
 
     @property
     def exit_base_net(self) -> Decimal:
         """Return by how much the exits reduced the base held or owed."""
+        if not self.exit_fee_base:
+            return self.exit_base
         return self.exit_base + self.direction.sign * self.exit_fee_base
 
     @property
@@ -120,14 +127,14 @@ class Totals:
     @property
     def average_price(self) -> Decimal | None:
         """Return total quote / total base of the entries, fees left out; None before the first fill."""
-        with localcontext(MONEY):
-            return self.entry_quote / self.entry_base if self.entry_base else None
+        return MONEY.divide(self.entry_quote, self.entry_base) if self.entry_base else None
 
     @property
     def base_order_price(self) -> Decimal | None:
         """Return the average price of the base order; the first entry's price when no fill is marked as one."""
-        with localcontext(MONEY):
-            return self.base_order_quote / self.base_order_base if self.base_order_base else self.first_entry_price
+        if not self.base_order_base:
+            return self.first_entry_price
+        return MONEY.divide(self.base_order_quote, self.base_order_base)
 
     @property
     def invested_quote(self) -> Decimal:
@@ -141,7 +148,10 @@ class Totals:
 
     def _invested_in(self, base_net: Decimal) -> Decimal:
         """Return the share of :attr:`invested_quote` that belongs to ``base_net``, exact for the whole."""
-        return self.invested_quote * base_net / self.entry_base_net if self.entry_base_net > ZERO else ZERO
+        whole = self.entry_base_net
+        if base_net == whole or whole <= ZERO:
+            return self.invested_quote if whole > ZERO else ZERO
+        return self.invested_quote * base_net / whole if base_net else ZERO
 
     @property
     def remaining_invested(self) -> Decimal:
@@ -260,7 +270,7 @@ def target_price(
         remaining = totals.remaining_base
         if remaining <= ZERO:
             return None
-        invested = totals.remaining_invested
+        invested = totals._invested_in(remaining)
         stake = invested
         if reference is ProfitReference.BASE and totals.base_order_quote:
             stake = totals.base_order_quote * remaining / totals.entry_base_net

@@ -22,7 +22,7 @@ from marketdata.sources.base import Quote
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import Timeframe
 from positions.ledger import Totals
-from positions.states import Direction, ExitReason, OrderType, Purpose, Side
+from positions.states import ENTRY_PURPOSES, Direction, ExitReason, OrderType, Purpose, Side
 from tradebot.core.decimals import ZERO, dec, plain
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "ReasonCode",
     "Strategy",
     "TrailState",
+    "WorkingOrder",
 ]
 
 
@@ -100,7 +101,7 @@ class InMemoryMarketView:
     def at(self, now_ts: float, quote: Quote | None) -> InMemoryMarketView:
         """Return the view as it was at ``now_ts`` (unix seconds): only candles closed by then, same caches."""
         ends = {timeframe: closed_count(series, timeframe, now_ts) for timeframe, series in self._candles.items()}
-        return InMemoryMarketView(self.product, self._candles, quote, ends, self._cache)
+        return type(self)(self.product, self._candles, quote, ends, self._cache)
 
     def series(self, timeframe: Timeframe) -> Candles:
         shown = self._shown.get(timeframe)
@@ -151,10 +152,14 @@ class FeeRates:
 class OpenContext:
     """What a bot's state and account allow when a new deal is considered. None is "not known", never zero (F34).
 
-    Amounts are in the pair's quote currency. ``bot_budget`` is the bot's whole budget there (see
-    ``sizing.bot_budget``), ``committed_quote`` what its open deals in that currency have spent, ``free_quote`` and
-    ``free_base`` the account's balances without holds. ``largest_minimum`` is the largest minimum order in quote among
-    the bot's pairs; None uses this pair's. ``open_deals`` counts this bot's active positions, pending ones included.
+    Amounts are in the pair's quote currency. ``direction`` is one of those that the settings open. ``bot_budget`` is
+    the bot's whole budget there (see ``sizing.bot_budget``; for a bot that trades both ways the share of
+    ``direction``), ``committed_quote`` what its open deals of that direction have spent, ``free_quote`` and
+    ``free_base`` the account's balances without holds and without what is reserved for others. ``largest_minimum`` is
+    the largest minimum order in quote among the bot's pairs; None uses this pair's. ``open_deals`` counts this bot's
+    active positions of ``direction``, pending ones included. ``since`` is what was judged for this direction.
+    ``volume_24h`` is in quote, ``category`` the coin's category for this owner ("" is unreviewed) and
+    ``is_stable_pair`` says that both coins are stable.
     """
 
     now: datetime
@@ -171,6 +176,10 @@ class OpenContext:
     trading_paused: bool = False
     last_closed_at: datetime | None = None
     since: Since | None = None
+    direction: Direction = Direction.LONG
+    volume_24h: Decimal | None = None
+    category: str = ""
+    is_stable_pair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +221,43 @@ class TrailState:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkingOrder:
+    """An order of the deal that may still fill. ``is_acknowledged``: the venue has said that it has it.
+
+    ``by_person`` marks what a person placed: nothing here reprices or replaces it (F17), only a protective exit or the
+    person may cancel it. ``is_cancelling``: somebody asked the venue to cancel it.
+    """
+
+    purpose: Purpose
+    order_type: OrderType
+    base_size: Decimal
+    placed_at: datetime
+    filled_base: Decimal = ZERO
+    limit_price: Decimal | None = None
+    levels: int = 0
+    by_person: bool = False
+    is_acknowledged: bool = True
+    is_cancelling: bool = False
+
+    @property
+    def is_entry(self) -> bool:
+        """Return whether it enlarges the deal."""
+        return self.purpose in ENTRY_PURPOSES
+
+    @property
+    def is_resting(self) -> bool:
+        """Return whether it lies in the venue's book and nothing else is under way with it."""
+        return self.order_type is OrderType.LIMIT and self.is_acknowledged and not self.is_cancelling
+
+
+@dataclass(frozen=True, slots=True)
 class DealView:
     """An open deal as a strategy sees it.
 
-    ``levels_filled`` counts the ladder levels bought, ``budget_quote`` is its ceiling (None: no ceiling).
-    ``pending_entry`` and ``pending_exit`` say that an order of that kind is in flight; ``resting_close`` that a limit
-    close rests, which only a protective exit may replace. ``free_quote`` and ``wallet_base`` are the account's free
-    balances, None when not known.
+    ``levels_filled`` counts the ladder levels bought, ``budget_quote`` is its ceiling (None: no ceiling). ``orders``
+    are those that may still fill. ``free_quote`` and ``wallet_base`` are the account's free balances, None when not
+    known. ``missed_limit_exit`` says that the latest limit close of the machine ended unfilled, with no fill since: the
+    next one goes to the price that fills at once, while the floor holds there.
     """
 
     totals: Totals
@@ -226,12 +265,31 @@ class DealView:
     opened_at: datetime
     trail: TrailState = field(default_factory=TrailState)
     budget_quote: Decimal | None = None
-    pending_entry: bool = False
-    pending_exit: bool = False
-    resting_close: bool = False
+    orders: tuple[WorkingOrder, ...] = ()
+    missed_limit_exit: bool = False
     free_quote: Decimal | None = None
     wallet_base: Decimal | None = None
     since: Since | None = None
+
+    @property
+    def pending_entry(self) -> bool:
+        """Return whether an entry is under way whose outcome comes by itself: wait for it."""
+        return any(order.is_entry and not order.is_resting for order in self.orders)
+
+    @property
+    def pending_exit(self) -> bool:
+        """Return whether a close is under way whose outcome comes by itself: wait for it."""
+        return any(not order.is_entry and not order.is_resting for order in self.orders)
+
+    @property
+    def resting_entries(self) -> tuple[WorkingOrder, ...]:
+        """Return the entries that lie in the book."""
+        return tuple(order for order in self.orders if order.is_entry and order.is_resting)
+
+    @property
+    def resting_close(self) -> WorkingOrder | None:
+        """Return the close that lies in the book; there is one at most (F3)."""
+        return next((order for order in self.orders if not order.is_entry and order.is_resting), None)
 
     @property
     def direction(self) -> Direction:
@@ -254,6 +312,7 @@ class Action(StrEnum):
     OPEN = "open"
     ADD = "add"
     CLOSE = "close"
+    CANCEL = "cancel"
 
 
 class ReasonCode(StrEnum):
@@ -269,6 +328,8 @@ class ReasonCode(StrEnum):
     MAX_HOLD = "max_hold"
     CLOSE_CONDITION = "close_condition"
     DUST = "dust"
+    REPRICING = "repricing"
+    UNFILLED = "unfilled"
     # Waiting
     HOLDING = "holding"
     CONDITIONS_NOT_MET = "conditions_not_met"
@@ -277,6 +338,7 @@ class ReasonCode(StrEnum):
     TRAIL_ARMED = "trail_armed"
     STOP_WAITING = "stop_waiting"
     ORDER_PENDING = "order_pending"
+    LIMIT_RESTING = "limit_resting"
     # Not allowed
     BOT_STOPPED = "bot_stopped"
     TRADING_PAUSED = "trading_paused"
@@ -284,6 +346,11 @@ class ReasonCode(StrEnum):
     PAIR_DEAL_LIMIT = "pair_deal_limit"
     COOLDOWN = "cooldown"
     SPREAD_TOO_WIDE = "spread_too_wide"
+    SLIPPAGE_TOO_HIGH = "slippage_too_high"
+    VOLUME_TOO_LOW = "volume_too_low"
+    CATEGORY_NOT_ALLOWED = "category_not_allowed"
+    STABLE_PAIR = "stable_pair"
+    RESERVED = "reserved"
     NO_BUDGET = "no_budget"
     BUDGET_TOO_SMALL = "budget_too_small"
     BUDGET_USED = "budget_used"
@@ -296,6 +363,8 @@ class ReasonCode(StrEnum):
     STALE_CANDLES = "stale_candles"
     MISSING_BALANCE = "missing_balance"
     MISSING_BUDGET = "missing_budget"
+    MISSING_VOLUME = "missing_volume"
+    MISSING_BOOK = "missing_book"
 
     @property
     def is_missing_information(self) -> bool:
@@ -310,6 +379,8 @@ _MISSING: Final = frozenset(
         ReasonCode.STALE_CANDLES,
         ReasonCode.MISSING_BALANCE,
         ReasonCode.MISSING_BUDGET,
+        ReasonCode.MISSING_VOLUME,
+        ReasonCode.MISSING_BOOK,
     }
 )
 
@@ -318,8 +389,8 @@ _MISSING: Final = frozenset(
 class OrderPlan:
     """The order to intend: base floored to the product's increment, and what that comes to at ``price``.
 
-    ``levels`` is the number of ladder levels it buys. ``replaces_resting_close`` says that a resting close has to be
-    cancelled first, its final state known, and this order's size reduced to what then remains (F19, F21).
+    ``levels`` is the number of ladder levels it buys. ``max_slippage_pct`` is the most that the order book may make it
+    worse than the best price, in percent; None asks no book.
     """
 
     side: Side
@@ -328,7 +399,7 @@ class OrderPlan:
     price: Decimal
     levels: int = 0
     limit_price: Decimal | None = None
-    replaces_resting_close: bool = False
+    max_slippage_pct: Decimal | None = None
 
     @property
     def quote_size(self) -> Decimal:
@@ -340,21 +411,35 @@ class OrderPlan:
 class Decision:
     """What a strategy decided, why, and what it wants remembered.
 
-    ``trail`` (managing a deal) and ``evaluated_until`` are to be stored whatever the action is; None means leave as it
-    is. ``budget_quote`` is the ceiling a deal opens with. ``evidence`` holds plain JSON values.
+    ``words`` and ``numbers`` give ``message`` and ``evidence``; most looks never read them, so they may be functions
+    that work them out when asked. ``cancels`` names the purposes of resting orders that have to be cancelled first,
+    their final state known, before all is decided again (F19, F21, F22); with the action ``cancel`` that is all there
+    is to do. ``trail`` (managing a deal) and ``evaluated_until`` are to be stored whatever the action is; None means
+    leave as it is. ``budget_quote`` is the ceiling a deal opens with. ``evidence`` holds plain JSON values.
     """
 
     action: Action
     code: ReasonCode
-    message: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    words: str | Callable[[], str]
+    numbers: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     purpose: Purpose | None = None
     exit_reason: ExitReason | None = None
     order: OrderPlan | None = None
+    cancels: tuple[Purpose, ...] = ()
     trail: TrailState | None = None
     evaluated_until: dict[str, int] | None = None
     direction: Direction | None = None
     budget_quote: Decimal | None = None
+
+    @property
+    def message(self) -> str:
+        """Return the reason in words."""
+        return self.words if isinstance(self.words, str) else self.words()
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Return the numbers behind the reason."""
+        return dict(self.numbers() if callable(self.numbers) else self.numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,41 +1,40 @@
-"""What the DCA bot's two decisions share: when data is too old, and how a refusal reads. Pure."""
+"""What the DCA bot's two decisions share: when data is too old, and how prices and amounts read. Pure."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, getcontext
 from typing import Any, Final
 
-from bots.conditions import Tree, Verdict
-from bots.strategies.base import Action, Decision, MarketView, Quote, ReasonCode
+from bots.conditions import Verdict
+from bots.strategies.base import MarketView, Quote
+from bots.strategies.dca_shape import TreeShape
+from marketdata.terms import ProductTerms
 from marketdata.timeframes import last_closed
 from positions.states import Direction
-from tradebot.core.decimals import plain
+from tradebot.core.decimals import MONEY, ceil_to, floor_to, plain, round_to
 
 MAX_QUOTE_AGE: Final = timedelta(seconds=60)
 """Prices older than this open, add and take no profit."""
 
-MAX_CANDLE_LAG: Final = 3
-MAX_CANDLE_LAG_SECONDS: Final = 600
-"""A series that lags behind by more than 3 candles and 10 minutes opens nothing (F39)."""
+_PRECISION: Final = MONEY.prec
+_ROUNDING: Final = MONEY.rounding
 
 
-def refuse(code: ReasonCode, message: str, **evidence: Any) -> Decision:
-    """Return the decision to do nothing, with the numbers behind it; unknown ones are left out."""
-    return Decision(Action.NONE, code, message, {key: value for key, value in evidence.items() if value is not None})
+def counts_money() -> bool:
+    """Return whether this thread's decimal context is the one for money already, so that none has to be set."""
+    context = getcontext()
+    return context.prec == _PRECISION and context.rounding == _ROUNDING
 
 
-def stale_price(quote: Quote, now: datetime, allowed: timedelta) -> Decision:
-    """Return the refusal of a price that is older than ``allowed``."""
-    age, most = int(age_of(quote, now).total_seconds()), int(allowed.total_seconds())
-    return refuse(
-        ReasonCode.STALE_PRICE, f"the last price is {age} s old, at most {most} s are allowed", age_seconds=age
-    )
+def stale_words(quote: Quote, now: datetime, allowed: timedelta) -> str:
+    """Return in words that the price is older than ``allowed``."""
+    return f"the last price is {seconds(now - quote.at)} s old, at most {seconds(allowed)} s are allowed"
 
 
-def age_of(quote: Quote, now: datetime) -> timedelta:
-    """Return how old the quote is at ``now``."""
-    return now - quote.at
+def seconds(span: timedelta) -> int:
+    """Return whole seconds."""
+    return int(span.total_seconds())
 
 
 def entry_price(quote: Quote, direction: Direction) -> Decimal:
@@ -43,14 +42,24 @@ def entry_price(quote: Quote, direction: Direction) -> Decimal:
     return quote.ask if direction is Direction.LONG else quote.bid
 
 
-def candle_lag(tree: Tree, view: MarketView, now: datetime) -> str:
+def limit_price(price: Decimal, terms: ProductTerms, *, is_buy: bool) -> Decimal:
+    """Return the valid price next to ``price`` that is no worse: a buy goes down to a step, a sell up."""
+    return floor_to(price, terms.price_increment) if is_buy else ceil_to(price, terms.price_increment)
+
+
+def candle_lag(shape: TreeShape, view: MarketView, now: datetime) -> str:
     """Return in words that a series the tree looks at ends too long ago; empty when none does."""
-    for timeframe in {condition.timeframe: None for condition in tree.conditions()}:
+    moment = now.timestamp()
+    for timeframe, allowed in shape.timeframes:
         time = view.series(timeframe).time
         if not len(time):
             continue  # The condition itself says that it has no candles.
-        lag = last_closed(now.timestamp(), timeframe) - int(time[-1])
-        if lag > max(MAX_CANDLE_LAG * timeframe.seconds, MAX_CANDLE_LAG_SECONDS):
+        newest = time.item(-1)
+        # The last closed candle opened one timeframe ago at the latest.
+        if moment - newest - timeframe.seconds <= allowed:
+            continue
+        lag = last_closed(moment, timeframe) - newest
+        if lag > allowed:
             return f"the {timeframe} candles end {lag} s before the last closed one"
     return ""
 
@@ -63,3 +72,22 @@ def checks_json(verdict: Verdict) -> list[dict[str, Any]]:
 def amount_text(value: Decimal) -> str:
     """Return an amount with at most 8 significant digits, for sentences."""
     return plain(value.normalize() if len(value.as_tuple().digits) <= 8 else +Decimal(f"{value:.8g}"))
+
+
+def price_text(price: Decimal, terms: ProductTerms) -> str:
+    """Return a price at the product's increment, for sentences."""
+    return plain(round_to(price, terms.price_increment))
+
+
+__all__ = [
+    "MAX_QUOTE_AGE",
+    "amount_text",
+    "candle_lag",
+    "checks_json",
+    "counts_money",
+    "entry_price",
+    "limit_price",
+    "price_text",
+    "seconds",
+    "stale_words",
+]

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
+from typing import Any, Final
 
 from bots.conditions import Tree, describe
 from bots.strategies.base import DealView, FeeRates, Quote
-from bots.strategies.dca_manage import next_rungs, stop_loss_price, take_profit_price
+from bots.strategies.dca_manage import next_rungs, step_prices, stop_loss_price, take_profit_price
 from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
 from bots.strategies.forms import FieldSpec, field_specs
-from positions.states import Direction
+from positions.states import Direction, OrderType
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, plain
 
 __all__ = ["Fact", "NextActions", "next_actions", "settings_facts"]
@@ -48,7 +49,9 @@ _LADDER_ONLY = frozenset(
         "step_scale",
         "volume_scale",
         "deviation_reference",
+        "safety_order_execution",
         "add_conditions",
+        "short_add_conditions",
     }
 )
 
@@ -56,27 +59,45 @@ _LADDER_ONLY = frozenset(
 def _applies(spec: FieldSpec, settings: DcaSettings) -> bool:
     if spec.name in _LADDER_ONLY and not settings.max_safety_orders:
         return False
-    return all(str(getattr(settings, other)) in values for other, values in (spec.depends_on or {}).items())
+    if spec.name == "take_profit" and settings.take_profit_steps:
+        return False
+    if spec.name == "limit_timeout_seconds":
+        return OrderType.LIMIT in (settings.base_order_execution, settings.take_profit_execution)
+    return all(_word(getattr(settings, other)) in values for other, values in (spec.depends_on or {}).items())
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_NO_CONDITIONS: Final = {"open": "at once", "add": "by price alone", "close": "by profit alone"}
 
 
 def _value(spec: FieldSpec, settings: DcaSettings, quote_currency: str) -> str:
     value = getattr(settings, spec.name)
     if isinstance(value, Tree):
-        return describe(value) or {
-            "open_conditions": "at once",
-            "add_conditions": "by price alone",
-            "close_conditions": "by profit alone",
-        }.get(spec.name, "no conditions")
+        return describe(value) or _NO_CONDITIONS[spec.name.removeprefix("short_").removesuffix("_conditions")]
+    if spec.kind == "steps":
+        return ", ".join(f"{plain(step.share_pct)} % at {plain(step.profit_pct)} %" for step in value) or "off"
+    if spec.kind == "choices":
+        return ", ".join(choice.label for choice in spec.choices if choice.value in value) or "any"
     if value is None:
-        return "any" if spec.name == "max_spread" else "off"
+        return "any" if spec.name in ("max_spread", "min_volume_24h") else "off"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if spec.choices:
         return next(choice.label for choice in spec.choices if choice.value == str(value))
-    unit = spec.unit
+    text = plain(value) if isinstance(value, Decimal) else str(value)
+    return f"{text} {_unit(spec, settings, quote_currency)}".strip()
+
+
+def _unit(spec: FieldSpec, settings: DcaSettings, quote_currency: str) -> str:
+    if spec.name == "min_volume_24h":
+        return quote_currency
     if spec.name in ("base_order_size", "safety_order_size"):
         kind = settings.base_order_type if spec.name == "base_order_size" else settings.safety_order_type
-        unit = quote_currency if kind == "fixed" else "%"
-    text = plain(value) if isinstance(value, Decimal) else str(value)
-    return f"{text} {unit}".strip()
+        return quote_currency if kind == "fixed" else "%"
+    return spec.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +143,26 @@ def next_actions(settings: DcaSettings, deal: DealView, quote: Quote | None, fee
             target_distance_pct=_distance(target, quote),
             next_distance_pct=_distance(rungs[0].price if rungs else None, quote),
         )
-        return replace(found, lines=tuple(_lines(found, settings, deal)))
+        return replace(found, lines=tuple(_lines(found, settings, deal, fee_rates)))
 
 
 def _distance(price: Decimal | None, quote: Quote | None) -> Decimal | None:
     return None if price is None or quote is None else (price / quote.mark - ONE) * HUNDRED
 
 
-def _lines(found: NextActions, settings: DcaSettings, deal: DealView) -> Iterator[str]:
-    if deal.resting_close:
-        yield "A limit close rests at the venue; only a stop sells before it."
-    yield _profit_line(found, settings)
+def _lines(found: NextActions, settings: DcaSettings, deal: DealView, fee_rates: FeeRates) -> Iterator[str]:
+    close = deal.resting_close
+    if close is not None:
+        at = f" at {_text(close.limit_price)}" if close.limit_price is not None else ""
+        yield f"A limit close rests{at}; only a stop sells before it, and nothing is added meanwhile."
+    yield _profit_line(found, settings, deal, fee_rates)
     if found.next_price is not None and found.next_size is not None:
-        extra = "" if settings.add_conditions.is_empty else f", if {describe(settings.add_conditions)}"
+        tree = settings.add_tree(deal.direction)
+        extra = "" if tree.is_empty else f", if {describe(tree)}"
+        kind = " as a limit order" if settings.safety_order_execution is OrderType.LIMIT else ""
         yield (
             f"Safety order {found.next_level} of {settings.max_safety_orders} adds {_text(found.next_size)} "
-            f"{deal.totals.quote_currency} at {_text(found.next_price)}{extra}."
+            f"{deal.totals.quote_currency} at {_text(found.next_price)}{kind}{extra}."
         )
     elif settings.max_safety_orders:
         yield f"All {settings.max_safety_orders} safety orders are used."
@@ -148,17 +173,22 @@ def _lines(found: NextActions, settings: DcaSettings, deal: DealView) -> Iterato
         yield f"After {found.sell_by:%Y-%m-%d %H:%M} UTC everything is closed at market."
 
 
-def _profit_line(found: NextActions, settings: DcaSettings) -> str:
+def _profit_line(found: NextActions, settings: DcaSettings, deal: DealView, fee_rates: FeeRates) -> str:
     target = None if found.target_price is None else _text(found.target_price)
-    conditions = describe(settings.close_conditions)
+    conditions = describe(settings.close_tree(deal.direction))
+    kind = " as a limit order" if settings.take_profit_execution is OrderType.LIMIT else ""
     if found.trail_price is not None:
         return f"The trailing take profit is armed and closes at {_text(found.trail_price)}, unless the price runs on."
+    if settings.take_profit_steps:
+        prices = step_prices(settings, deal, fee_rates)
+        parts = ", ".join(f"{plain(share)} % at {_text(price)}" for price, share in prices if price is not None)
+        return f"Takes profit in steps{kind}, fees included: {parts}."
     if settings.take_profit_mode is TakeProfitMode.TRAILING and target is not None:
         return f"At {target} the trailing take profit starts, {plain(settings.trailing_deviation)} % behind the best."
     if settings.take_profit_mode is TakeProfitMode.CONDITIONS and conditions:
-        return f"Closes when {conditions}" + (f" and the price has reached {target}." if target else ".")
+        return f"Closes{kind} when {conditions}" + (f" and the price has reached {target}." if target else ".")
     if target is not None:
-        return f"Takes profit at {target}, fees included."
+        return f"Takes profit at {target}{kind}, fees included."
     return "There is no profit target."
 
 

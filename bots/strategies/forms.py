@@ -20,7 +20,8 @@ from bots.conditions import Tree
 from tradebot.core.decimals import plain
 from tradebot.core.errors import InvalidInput
 
-FieldKind = Literal["decimal", "integer", "choice", "boolean", "conditions", "text"]
+FieldKind = Literal["decimal", "integer", "choice", "choices", "boolean", "conditions", "steps", "text"]
+"""``choices`` is a list of words out of ``FieldSpec.choices``, ``steps`` a list of objects with ``FieldSpec.parts``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class FieldSpec:
     """One setting as a form shows it.
 
     ``default``, ``minimum`` and ``maximum`` are plain values (decimals as text). ``optional`` fields may be left empty,
-    which means off. ``depends_on`` names other fields with the values for which this one has an effect.
+    which means off. ``depends_on`` names other fields with the values for which this one has an effect ("true" for a
+    switch that is on). ``parts`` are the fields of each entry of a list, ``max_items`` how many entries it may have.
     """
 
     name: str
@@ -51,6 +53,8 @@ class FieldSpec:
     maximum: str | None = None
     choices: tuple[Choice, ...] = ()
     depends_on: Mapping[str, tuple[str, ...]] | None = None
+    parts: tuple[FieldSpec, ...] = ()
+    max_items: int | None = None
 
 
 class SettingsModel(BaseModel):
@@ -113,16 +117,26 @@ def _field_spec(name: str, model: type[BaseModel]) -> FieldSpec:
     extra: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     annotation, optional = _without_none(info.annotation)
     bounds: dict[str, str] = {}
+    max_items: int | None = None
     for constraint in info.metadata:
+        max_items = getattr(constraint, "max_length", max_items)
         for key, bound in (("minimum", getattr(constraint, "ge", None)), ("maximum", getattr(constraint, "le", None))):
             if bound is not None:
                 bounds[key] = plain(Decimal(str(bound)))
-    kind, choices = _kind(annotation, extra.get("choice_labels", {}))
-    default = info.get_default(call_default_factory=True)
+    entry = get_args(annotation)[0] if get_origin(annotation) is tuple else None
+    kind, choices = _kind(entry or annotation, extra.get("choice_labels", {}))
+    parts: tuple[FieldSpec, ...] = ()
+    if entry is not None and kind == "choice":
+        kind = "choices"
+    elif entry is not None:
+        kind, parts = "steps", tuple(field_specs(entry))
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
     if isinstance(default, Decimal):
         default = plain(default)
     elif isinstance(default, BaseModel):
         default = default.model_dump(mode="json")
+    elif isinstance(default, tuple):
+        default = [item.model_dump(mode="json") if isinstance(item, BaseModel) else str(item) for item in default]
     return FieldSpec(
         name=name,
         label=extra.get("label", words(name)),
@@ -136,6 +150,8 @@ def _field_spec(name: str, model: type[BaseModel]) -> FieldSpec:
         maximum=bounds.get("maximum"),
         choices=choices,
         depends_on={key: tuple(values) for key, values in extra.get("depends_on", {}).items()} or None,
+        parts=parts,
+        max_items=max_items,
     )
 
 

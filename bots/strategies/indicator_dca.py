@@ -17,7 +17,8 @@ __all__ = ["STRATEGY", "decide_open", "manage", "needed_series"]
 def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
     """Return the timeframes and numbers of closed candles these settings look at (F43: of this very copy)."""
     wanted: dict[Timeframe, int] = {}
-    for tree in (settings.open_conditions, settings.add_conditions, settings.close_conditions):
+    asked = (settings.open_tree, settings.add_tree, settings.close_tree)
+    for tree in (tree_of(direction) for direction in settings.directions for tree_of in asked):
         for timeframe, count in required_series(tree).items():
             wanted[timeframe] = max(wanted.get(timeframe, 0), count)
     return wanted
@@ -26,7 +27,7 @@ def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
 STRATEGY: Final = Strategy(
     name="indicator_dca",
     label="DCA with indicators",
-    description="Buys when its conditions hold, buys more in steps as the price falls, sells the whole at a profit.",
+    description="Buys when its conditions hold, buys more as the price falls, sells at a profit; or the reverse.",
     settings_model=DcaSettings,
     decide_open=decide_open,
     manage=manage,

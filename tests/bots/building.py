@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from bots.strategies.base import DealView, FeeRates, InMemoryMarketView, OpenContext, ProductTerms, Quote
+from bots.strategies.base import (
+    DealView,
+    FeeRates,
+    InMemoryMarketView,
+    OpenContext,
+    ProductTerms,
+    Quote,
+    WorkingOrder,
+)
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.series import Candles, oldest_first
 from marketdata.timeframes import Timeframe
 from positions.ledger import FillFact, Totals, totals
-from positions.states import Direction, Purpose
+from positions.states import Direction, OrderType, Purpose
 
 D = Decimal
 START = 1_700_006_400  # a full day, so every timeframe but 3d and 1w has a candle opening here
@@ -139,3 +147,22 @@ def deal(
         "wallet_base": sums.remaining_base if direction is Direction.LONG else D(100_000),
     }
     return DealView(totals=sums, **(values | changes))
+
+
+def working(
+    purpose: Purpose,
+    base: Decimal | int | str = 1,
+    *,
+    limit_price: Decimal | int | str | None = None,
+    age: int = 0,
+    **changes: Any,
+) -> WorkingOrder:
+    """Return an order of a deal that may still fill: at market, or resting where ``limit_price`` is given."""
+    values: dict[str, Any] = {
+        "purpose": purpose,
+        "order_type": OrderType.MARKET if limit_price is None else OrderType.LIMIT,
+        "base_size": D(base),
+        "limit_price": None if limit_price is None else D(limit_price),
+        "placed_at": NOW - timedelta(seconds=age),
+    }
+    return WorkingOrder(**(values | changes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -19,7 +19,21 @@ from bots.strategies.indicator_dca import manage
 from marketdata.timeframes import Timeframe
 from positions.ledger import profit_pct
 from positions.states import Direction, ExitReason, OrderType, Purpose, Side
-from tests.bots.building import COSTLY, FREE, GOLDEN, NOW, TERMS, D, deal, fill, holding, recent, settings, view
+from tests.bots.building import (
+    COSTLY,
+    FREE,
+    GOLDEN,
+    NOW,
+    TERMS,
+    D,
+    deal,
+    fill,
+    holding,
+    recent,
+    settings,
+    view,
+    working,
+)
 
 LONG, SHORT = Direction.LONG, Direction.SHORT
 BASE, SAFETY, PROFIT = Purpose.BASE_ORDER, Purpose.SAFETY_ORDER, Purpose.TAKE_PROFIT
@@ -260,18 +274,22 @@ def test_a_stop_needs_no_balance_and_no_candles() -> None:
 
 
 def test_f3_nothing_of_the_kind_while_an_order_is_under_way() -> None:
-    assert look(settings(), deal(100, pending_exit=True), 110).code is ReasonCode.ORDER_PENDING
-    assert look(settings(), deal(100, pending_entry=True), 97).code is ReasonCode.ORDER_PENDING
-    assert look(settings(stop_loss=15), deal(100, pending_exit=True), 80).code is ReasonCode.ORDER_PENDING
-    assert look(settings(stop_loss=15), deal(100, pending_entry=True), 80).code is ReasonCode.STOP_LOSS
+    closing, adding = deal(100, orders=(working(PROFIT),)), deal(100, orders=(working(SAFETY),))
+    assert look(settings(), closing, 110).code is ReasonCode.ORDER_PENDING
+    assert look(settings(), adding, 97).code is ReasonCode.ORDER_PENDING
+    assert look(settings(stop_loss=15), closing, 80).code is ReasonCode.ORDER_PENDING
+    assert look(settings(stop_loss=15), adding, 80).code is ReasonCode.STOP_LOSS
 
 
 def test_f17_a_resting_close_is_left_alone_except_by_a_stop() -> None:
-    held = deal(100, resting_close=True, wallet_base=D(0))
-    assert look(settings(), held, 110).action is Action.NONE
+    resting = working(Purpose.LIMIT_CLOSE, limit_price=D(120), by_person=True, placed_at=NOW - timedelta(days=1))
+    held = deal(100, orders=(resting,), wallet_base=D(0))
+    for price in (110, 125, 97):
+        decision = look(settings(), held, price)
+        assert (decision.action, decision.code) == (Action.NONE, ReasonCode.LIMIT_RESTING)
     decision = look(settings(stop_loss=15), held, 80)
+    assert decision.cancels == (Purpose.LIMIT_CLOSE,)
     assert decision.order is not None
-    assert decision.order.replaces_resting_close
     assert decision.order.base_size == 1
 
 
@@ -446,6 +464,26 @@ def test_deciding_changes_nothing_it_was_given() -> None:
     copy = replace(held)
     first, second = (look(settings(take_profit_mode="trailing"), held, 105) for _ in range(2))
     assert held == copy
-    assert first == second
+    for name in ("action", "code", "message", "evidence", "order", "trail", "evaluated_until"):
+        assert getattr(first, name) == getattr(second, name)
     assert first.order is None
     assert Side.BUY is LONG.entry_side
+
+
+def test_what_was_worked_out_for_a_deal_is_worked_out_anew_when_anything_changes() -> None:
+    held = deal(100)
+    assert look(settings(), held, 103).action is Action.CLOSE
+    assert look(settings(take_profit=4), held, 103).action is Action.NONE
+    assert look(settings(), held, 103, COSTLY).action is Action.NONE
+    assert look(settings(), held, 97).action is Action.ADD
+    assert look(settings(), replace(held, levels_filled=1), 97).action is Action.NONE
+    assert look(settings(), held, 103).action is Action.CLOSE
+
+
+def test_a_message_is_the_same_whenever_and_wherever_it_is_asked_for() -> None:
+    decisions = [look(settings(stop_loss=15), deal("99.99", levels_filled=n), price) for n, price in ((0, 97), (5, 80))]
+    decisions.append(look(settings(), deal("99.99"), "100.123456789"))
+    first = [(decision.message, decision.evidence) for decision in decisions]
+    with localcontext() as narrow:
+        narrow.prec = 12
+        assert [(decision.message, decision.evidence) for decision in decisions] == first

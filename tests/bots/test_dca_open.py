@@ -14,7 +14,7 @@ from bots.strategies.base import Action, InMemoryMarketView, OpenContext, Produc
 from bots.strategies.dca_settings import PRESETS
 from bots.strategies.indicator_dca import decide_open
 from marketdata.timeframes import Timeframe
-from positions.states import OrderType, Purpose, Side
+from positions.states import Direction, OrderType, Purpose, Side
 from tests.bots.building import COSTLY, GOLDEN, NOW, TERMS, D, context, quote, recent, settings, view
 
 FALL = [100 - i * 0.5 for i in range(40)]
@@ -96,6 +96,73 @@ def test_a_wide_spread_is_refused() -> None:
     decision = decide_open(settings(max_spread="0.5"), view(100, spread=1), context())
     assert decision.code is ReasonCode.SPREAD_TOO_WIDE
     assert "1.000 % apart, allowed are 0.5 %" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "code", "words"),
+    [
+        ({"min_volume_24h": 5000}, {"volume_24h": D(4999)}, "volume_too_low", "4999 USD were traded"),
+        ({"min_volume_24h": 5000}, {"volume_24h": D(5000)}, "opening", ""),
+        ({"min_volume_24h": 5000}, {}, "missing_volume", "not known"),
+        ({}, {"volume_24h": None}, "opening", ""),
+        ({"allowed_categories": ["approved", "meme"]}, {"category": "meme"}, "opening", ""),
+        (
+            {"allowed_categories": ["approved", "meme"]},
+            {"category": "blacklisted"},
+            "category_not_allowed",
+            "ETH is blacklisted; allowed are coins that are approved, meme",
+        ),
+        ({"allowed_categories": ["approved"]}, {"category": ""}, "category_not_allowed", "ETH is unreviewed"),
+        ({}, {"category": "blacklisted"}, "opening", ""),
+        ({"skip_stable_pairs": True}, {"is_stable_pair": True}, "stable_pair", "two stable coins"),
+        ({"skip_stable_pairs": True}, {}, "opening", ""),
+        ({}, {"is_stable_pair": True}, "opening", ""),
+    ],
+)
+@pytest.mark.parametrize("direction", Direction)
+def test_filters_keep_new_deals_out_in_both_directions(
+    changes: dict[str, Any], where: dict[str, Any], code: str, words: str, direction: Direction
+) -> None:
+    decision = decide_open(settings(**changes), view(100), context(direction=direction, free_base=D(10), **where))
+    assert str(decision.code) == code
+    assert words in decision.message
+
+
+def test_f34_an_unknown_volume_judges_nothing() -> None:
+    crossing = settings(open_conditions=rsi_below(30, "crosses_above"), min_volume_24h=1)
+    assert decide_open(crossing, crossing_look(), context()).evaluated_until is None
+    assert decide_open(crossing, crossing_look(), context(volume_24h=D(0))).evaluated_until is not None
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_f45_a_deal_of_either_direction_opens_on_its_own_side(direction: Direction) -> None:
+    chosen = settings(direction="both")
+    decision = decide_open(chosen, view(100, spread=2), context(direction=direction, free_base=D(10)))
+    assert decision.action is Action.OPEN
+    assert decision.direction is direction
+    assert decision.order is not None
+    assert decision.order.side is direction.entry_side
+    assert decision.order.price == (101 if direction is Direction.LONG else 99)
+
+
+def test_f36_a_short_sells_only_base_that_is_free() -> None:
+    short = settings(direction="short")
+    enough = context(direction=Direction.SHORT, free_base=D(1), free_quote=D(0))
+    assert decide_open(short, view(100), enough).action is Action.OPEN
+    lacking = decide_open(short, view(100), context(direction=Direction.SHORT, free_base=D("0.9")))
+    assert lacking.code is ReasonCode.INSUFFICIENT_BALANCE
+    assert "1 ETH is needed" in lacking.message
+    unknown = context(direction=Direction.SHORT, free_base=None)
+    assert decide_open(short, view(100), unknown).code is ReasonCode.MISSING_BALANCE
+
+
+def test_f45_the_short_side_opens_on_the_mirrored_conditions() -> None:
+    both = settings(direction="both", open_conditions=rsi_below(30))
+    for direction, series in ((Direction.LONG, FALL), (Direction.SHORT, FALL[::-1])):
+        where = context(direction=direction, free_base=D(10))
+        assert decide_open(both, view(80, {Timeframe.M1: recent(series)}), where).action is Action.OPEN
+        turned = view(80, {Timeframe.M1: recent(series[::-1])})
+        assert decide_open(both, turned, where).code is ReasonCode.CONDITIONS_NOT_MET
 
 
 def test_f34_no_price_or_an_old_one_opens_nothing() -> None:

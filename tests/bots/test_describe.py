@@ -12,8 +12,8 @@ from bots.strategies.base import TrailState
 from bots.strategies.dca_settings import PRESETS
 from bots.strategies.describe import next_actions, settings_facts
 from bots.strategies.indicator_dca import manage
-from positions.states import Direction
-from tests.bots.building import COSTLY, FREE, NOW, D, deal, quote, settings, view
+from positions.states import Direction, Purpose
+from tests.bots.building import COSTLY, FREE, NOW, D, deal, quote, settings, view, working
 
 
 def test_settings_read_as_facts() -> None:
@@ -78,7 +78,7 @@ def test_distances_need_a_price() -> None:
         ({}, {}, "Safety order 1 of 5 adds 50 USD at 98."),
         ({"stop_loss": 20, "stop_timeout_seconds": 9}, {}, "market at 80 once it has held for 9 s."),
         ({"max_hold_hours": 2}, {}, "After 2024-01-01 13:00 UTC everything is closed at market."),
-        ({}, {"resting_close": True}, "A limit close rests"),
+        ({}, {"orders": (working(Purpose.TAKE_PROFIT, limit_price=103),)}, "A limit close rests at 103"),
         ({"take_profit": None, "take_profit_mode": "conditions"}, {}, "There is no profit target."),
     ],
 )
@@ -90,3 +90,44 @@ def test_the_lines_say_it_in_words(changes: dict[str, Any], held: dict[str, Any]
 def test_the_end_of_the_longest_hold_is_a_moment() -> None:
     coming = next_actions(settings(max_hold_hours=2), deal(100), None, FREE)
     assert coming.sell_by == NOW + timedelta(hours=1)
+
+
+def facts_of(**changes: Any) -> dict[str, str]:
+    return {fact.name: fact.value for fact in settings_facts(settings(**changes), "USD")}
+
+
+def test_filters_and_switches_read_as_facts() -> None:
+    set_ones = facts_of(allowed_categories=["meme", "approved"], min_volume_24h=5000, slippage_guard=True)
+    assert set_ones["allowed_categories"] == "approved, meme"
+    assert set_ones["min_volume_24h"] == "5000 USD"
+    assert (set_ones["slippage_guard"], set_ones["max_slippage"]) == ("on", "0.5 %")
+    plain_ones = facts_of()
+    assert (plain_ones["allowed_categories"], plain_ones["min_volume_24h"]) == ("any", "any")
+    assert (plain_ones["skip_stable_pairs"], plain_ones["take_profit_steps"]) == ("off", "off")
+
+
+def test_only_what_has_an_effect_is_shown() -> None:
+    hidden = {"max_slippage", "limit_timeout_seconds", "long_share_pct", "short_conditions", "short_open_conditions"}
+    assert not hidden & set(facts_of())
+    assert facts_of(take_profit_execution="limit")["limit_timeout_seconds"] == "60 s"
+    own = facts_of(direction="both", short_conditions="own", take_profit_mode="conditions")
+    assert own["long_share_pct"] == "50 %"
+    assert own["short_open_conditions"] == "at once"
+    assert own["short_close_conditions"] == "by profit alone"
+    assert "safety_order_execution" not in facts_of(max_safety_orders=0)
+
+
+def test_f45_a_short_waits_for_its_own_conditions() -> None:
+    rule = {"items": [{"indicator": "rsi", "timeframe": "5m", "operator": "<", "value": 30}]}
+    chosen = settings(direction="both", add_conditions=rule)
+    for direction, words in ((Direction.LONG, "is below 30"), (Direction.SHORT, "is above 70")):
+        lines = next_actions(chosen, deal(100, direction=direction), quote(100), FREE).lines
+        assert any(f"adds 50 USD at {98 if direction is Direction.LONG else 102}" in line for line in lines)
+        assert any(words in line for line in lines)
+
+
+def test_limit_orders_are_said_to_be_limit_orders() -> None:
+    chosen = settings(take_profit_execution="limit", safety_order_execution="limit")
+    lines = next_actions(chosen, deal(100), quote(100), FREE).lines
+    assert "Takes profit at 103 as a limit order, fees included." in lines
+    assert "Safety order 1 of 5 adds 50 USD at 98 as a limit order." in lines

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import doctest
 import itertools
+from dataclasses import replace
 from decimal import Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from bots import sizing
@@ -23,6 +26,7 @@ from bots.sizing import (
     deal_budget,
     deepest_drop_pct,
     fundable_deals,
+    ladder_fault,
     ladder_report,
     minimum_order_quote,
     quote_value,
@@ -66,16 +70,20 @@ def test_the_golden_ladder() -> None:
 
 
 def test_the_golden_ladder_to_twelve_digits_after_an_independent_calculation() -> None:
+    """The reference is worked out in exact fractions; the relative error of each figure is at most 1e-12."""
     report = ladder_report(settings(**GOLDEN), D(100), TERMS, D(1000), ZERO)
-    cost, quantity, step, deviation, size = 10.0, 10 / 100.0, 2.0, 0.0, 10.0
+    cost, quantity, step, deviation, size = (Fraction(n) for n in ("10", "1/10", "2", "0", "10"))
+    assert len(report.rungs) == 6
     for rung in report.rungs[1:]:
         deviation += step
         price = 100 * (1 - deviation / 100)
         cost, quantity = cost + size, quantity + size / price
-        assert abs(float(rung.price) - price) < 1e-12
-        assert abs(float(rung.average_after) - cost / quantity) < 1e-12
-        assert abs(float(rung.target_after or 0) - cost / quantity * 1.015) < 1e-12
-        step, size = step * 1.2, size * 1.5
+        exact = (price, cost, cost / quantity, cost / quantity * Fraction("1.015"))
+        for got, wanted in zip(
+            (rung.price, rung.cumulative_cost, rung.average_after, rung.target_after), exact, strict=True
+        ):
+            assert abs(Fraction(got or 0) / wanted - 1) <= Fraction(1, 10**12)
+        step, size = step * Fraction("1.2"), size * Fraction("1.5")
 
 
 def test_f45_the_ladder_of_a_short_goes_up() -> None:
@@ -217,6 +225,70 @@ def test_the_smallest_budget_works_and_anything_less_does_not(
     # A hair more, because each order's base is floored.
     assert ladder_report(chosen, D(1), terms, smallest * D("1.000001"), ZERO).is_workable
     assert not ladder_report(chosen, D(1), terms, smallest * less, ZERO).is_workable
+
+
+ladders = st.fixed_dictionaries(
+    {
+        "base_order_type": st.sampled_from(["percent", "fixed", "automatic"]),
+        "base_order_size": st.decimals("1", "40", places=1),
+        "safety_order_type": st.sampled_from(["percent", "fixed"]),
+        "safety_order_size": st.decimals("10", "150", places=0),
+        "max_safety_orders": st.integers(0, 12),
+        "price_deviation": st.decimals("0.1", "9", places=1),
+        "step_scale": st.decimals("0.5", "2", places=1),
+        "volume_scale": st.decimals("0.2", "2", places=1),
+        "deviation_reference": st.sampled_from([str(kind) for kind in DeviationReference]),
+    }
+)
+
+
+@examples(max_examples=400, deadline=None)
+@given(
+    ladders,
+    st.sampled_from(Direction),
+    st.decimals("0.0003", "60000", places=4),
+    st.decimals("1", "4000", places=2),
+    st.sampled_from(["0.00000001", "0.0001", "0.1", "1", "25"]),
+    st.sampled_from(["0", "0.0001", "1", "3"]),
+    st.sampled_from(["0", "0.00001", "1", "5", "9.99", "10"]),
+)
+def test_f45_the_quick_verdict_on_a_ladder_is_that_of_the_report(
+    values: dict[str, Any],
+    direction: Direction,
+    price: Decimal,
+    budget: Decimal,
+    increment: str,
+    min_base: str,
+    min_quote: str,
+) -> None:
+    try:
+        chosen = settings(**values, direction=str(direction))
+    except InvalidInput:
+        assume(False)
+        raise
+    terms = ProductTerms("A-B", "A", "B", D("0.0001"), D(increment), D(min_base), D(min_quote))
+    report = ladder_report(chosen, price, terms, budget, ZERO, direction)
+    fault = ladder_fault(chosen, price, terms, budget, base_order_size(chosen, budget), direction)
+    assert fault == (report.violations[0].code if report.violations else "")
+
+
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("reference", list(DeviationReference))
+def test_f45_the_quick_verdict_is_right_at_the_very_edge(direction: Direction, reference: DeviationReference) -> None:
+    """Around each order's own minimum, a hair to either side."""
+    chosen = settings(base_order_size=20, volume_scale="0.8", deviation_reference=reference, direction=str(direction))
+    price, budget = D("97.3"), D("523.17")
+    base = base_order_size(chosen, budget)
+    free = ProductTerms("A-B", "A", "B", D("0.01"), D("0.00001"), ZERO, ZERO)
+    for rung in ladder_report(chosen, price, free, budget, ZERO, direction).rungs:
+        floored = base_for(rung.size, rung.price, free)
+        for hair in ("-1E-12", "0", "1E-12"):
+            edges = {"min_quote": floored * rung.price + D(hair), "min_base": floored + D(hair)}
+            for name, value in edges.items():
+                terms = replace(free, **{name: value})
+                report = ladder_report(chosen, price, terms, budget, ZERO, direction)
+                wanted = report.violations[0].code if report.violations else ""
+                assert ladder_fault(chosen, price, terms, budget, base, direction) == wanted
 
 
 # Minimums -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -278,3 +279,11 @@ def test_a_base_order_filled_in_parts_has_their_average_price() -> None:
 def test_totals_take_any_iterable_of_fills() -> None:
     fills = entries(LONG, [(D(100), D(1)), (D(90), D(1))])
     assert totals(iter(fills), LONG, "ETH", "USD") == totals(fills, LONG, "ETH", "USD")
+
+
+def test_what_is_remembered_beside_totals_is_no_part_of_them() -> None:
+    one, other = holding(fill(LONG, BASE, 100, 1)), holding(fill(LONG, BASE, 100, 1))
+    one.memo["worked out"] = 1
+    assert one == other
+    assert "memo" not in repr(one)
+    assert replace(one, entry_fills=2).memo == {}

@@ -52,3 +52,13 @@ class OrderStatus(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     REJECTED = "rejected"
+
+
+class Category(StrEnum):
+    """How far a coin is trusted. A coin nobody has judged is unreviewed and has none of these."""
+
+    APPROVED = "approved"
+    BORDERLINE = "borderline"
+    QUESTIONABLE = "questionable"
+    MEME = "meme"
+    BLACKLISTED = "blacklisted"
