@@ -11,19 +11,18 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any, Final, Literal
 
-from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from bots import sizing
-from bots.models import BudgetKind
+from bots.facts import money_of
+from bots.models import Bot, BudgetKind
 from bots.sizing import LadderReport
 from bots.strategies.base import FeeRates
 from bots.strategies.dca_settings import DcaSettings
 from marketdata import market
 from marketdata.models import Product
 from marketdata.sources.base import Quote
-from positions.execution import free_balance
-from positions.models import Position
-from positions.states import POSITION_ACTIVE, Direction
+from positions.states import Direction
+from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
 from tradebot.core.errors import InvalidInput, MissingInformation, TradebotError
 
@@ -36,7 +35,8 @@ NOMINAL: Final = HUNDRED
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """What an account has in one quote currency. ``free`` is spendable, ``value`` adds its open deals there (F31).
+    """What an account has in one quote currency. ``free`` is spendable: it leaves alone what open deals need and what
+    bots that trade both ways have reserved. ``value`` is all of it, open deals there included (F31).
 
     Either is None when it is not known; ``problem`` then says why.
     """
@@ -86,8 +86,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A ladder with its costs. Amounts are in the quote currency; None is not known. ``nominal``: sizes are percent."""
+    """The ladder of one direction with its costs. Amounts are in the quote currency; None is not known.
 
+    ``budget`` is this direction's ``share`` (a fraction) of the bot's, ``smallest_budget`` and ``smallest_pct`` what
+    the whole bot needs so that this direction works. ``nominal``: sizes are percent.
+    """
+
+    direction: Direction
+    share: Decimal
     purse: Purse
     budget: Decimal | None
     deal_budget: Decimal | None
@@ -110,48 +116,55 @@ class Preview:
         return all(check.state != "wrong" for check in self.checks)
 
 
-def purse_of(account: Account, quote: str) -> Purse:
-    """Return what ``account`` has in ``quote``. Asks the account's venue; never raises, but says what went wrong."""
+def purse_of(account: Account, quote: str, besides: Bot | None = None) -> Purse:
+    """Return what ``account`` has in ``quote`` for a new bot, or for the bot ``besides`` that is there already.
+
+    Asks the account's venue; never raises, but says what went wrong.
+    """
     try:
-        venue = venue_of(account)
-        free = free_balance(account, quote, venue)
-        maker, taker = venue.fee_rates()
-        fees = FeeRates(maker=maker, taker=taker)
+        money = money_of(account, clock.now())
     except TradebotError as error:
         return Purse(quote, None, None, ASSUMED_FEES, error.message)
-    rows = Position.objects.filter(account=account, status__in=POSITION_ACTIVE, product__quote=quote)
-    held = list(rows.values_list("product__symbol", "base_held"))
-    prices = market.quotes(account.exchange, {symbol for symbol, _ in held})
-    try:
-        value = sizing.quote_value(
-            free, [(base, prices[symbol].mark if symbol in prices else None) for symbol, base in held if base]
-        )
-    except MissingInformation as error:
-        return Purse(quote, free, None, fees, error.message)
-    return Purse(quote, free, value, fees)
+    free = money.spendable(account.pk, quote, None if besides is None else besides.pk)
+    value = money.value(account.pk, quote)
+    problem = "a price is not known" if free is None or value is None else ""
+    return Purse(quote, free, value, money.fee_rates[account.pk], problem)
 
 
 def preview(
-    settings: Any, products: Sequence[Product], purse: Purse, budget: Budget, shown: str = ""
+    settings: Any,
+    products: Sequence[Product],
+    purse: Purse,
+    budget: Budget,
+    shown: str = "",
+    direction: Direction | None = None,
 ) -> Preview | None:
     """Return the ladder of ``settings`` on each of ``products`` (of one market and quote), None without a ladder.
 
-    ``shown`` is the symbol of the pair to show; the one with the largest minimum by default.
+    ``shown`` is the symbol of the pair to show; the one with the largest minimum by default. ``direction`` is one that
+    the settings trade in; their first one by default.
     """
     if not isinstance(settings, DcaSettings) or not products:
         return None
+    way = direction or settings.directions[0]
+    share = settings.budget_share(way)
     quotes = market.fresh_quotes(products[0].exchange, [product.symbol for product in products])
     minimum, largest = _largest_minimum(products, quotes)
     smallest = sizing.smallest_deal_budget(settings, minimum) if minimum else None
-    amount = budget.amount(purse)
+    whole = budget.amount(purse)
+    amount = None if whole is None else _times(whole, share)
     funded = _funded(settings, amount, minimum, smallest)
     per_deal = None if amount is None else sizing.deal_budget(amount, funded, split=budget.split)
     nominal = not per_deal and _follows_budget(settings)
-    pairs = tuple(_pair(settings, product, quotes, per_deal, purse.fee_rates.taker) for product in products)
+    pairs = tuple(_pair(settings, product, quotes, per_deal, purse.fee_rates.taker, way) for product in products)
     chosen = next((pair for pair in pairs if pair.product.symbol == (shown or largest)), pairs[0])
     one = None if nominal or chosen.report is None else _with_fee(chosen.report.total_cost, purse.fee_rates.taker)
     wanted = None if smallest is None else smallest * (settings.max_active_deals if budget.split else 1)
+    if wanted is not None and share != ONE:
+        wanted = _over(wanted, share)
     found = Preview(
+        direction=way,
+        share=share,
         purse=purse,
         budget=amount,
         deal_budget=per_deal,
@@ -183,28 +196,39 @@ def refuse_unworkable(settings: Any, products: Sequence[Product], account: Accou
     field = "budget_pct" if budget.kind == BudgetKind.PERCENT else "budget_fixed"
     if amount is not None and amount <= ZERO:
         raise InvalidInput("no_budget", _no_budget(purse, budget, account.name), field=field)
-    found = preview(settings, products, purse, budget)
-    for pair in found.pairs if found else ():
-        for violation in pair.report.violations if pair.report else ():
-            rung = {} if violation.level is None else {"rung": violation.level}
-            if amount is None and _depends_on_budget(settings, violation.code):
-                continue
-            raise InvalidInput(
-                violation.code,
-                f"{pair.product.symbol}: {violation.message}. {_remedy(violation.code)}",
-                field="settings",
-                pair=pair.product.symbol,
-                **rung,
-            )
+    for direction in settings.directions:
+        found = preview(settings, products, purse, budget, direction=direction)
+        for pair in found.pairs if found else ():
+            _refuse_violations(settings, pair, direction, is_known=amount is not None)
+
+
+def _refuse_violations(settings: DcaSettings, pair: PairLadder, direction: Direction, *, is_known: bool) -> None:
+    for violation in pair.report.violations if pair.report else ():
+        rung = {} if violation.level is None else {"rung": violation.level}
+        if not is_known and _depends_on_budget(settings, violation.code):
+            continue
+        whose = f" ({direction})" if len(settings.directions) > 1 else ""
+        raise InvalidInput(
+            violation.code,
+            f"{pair.product.symbol}{whose}: {violation.message}. {_remedy(violation.code)}",
+            field="settings",
+            pair=pair.product.symbol,
+            **rung,
+        )
 
 
 def _pair(
-    settings: DcaSettings, product: Product, quotes: Mapping[str, Quote], per_deal: Decimal | None, fee: Decimal
+    settings: DcaSettings,
+    product: Product,
+    quotes: Mapping[str, Quote],
+    per_deal: Decimal | None,
+    fee: Decimal,
+    direction: Direction,
 ) -> PairLadder:
     quote = quotes.get(product.symbol)
     if quote is None:
         return PairLadder(product, None, None)
-    report = sizing.ladder_report(settings, quote.mark, product.terms, per_deal or NOMINAL, fee, Direction.LONG)
+    report = sizing.ladder_report(settings, quote.mark, product.terms, per_deal or NOMINAL, fee, direction)
     return PairLadder(product, quote, report)
 
 
@@ -237,6 +261,16 @@ def _funded(settings: DcaSettings, amount: Decimal | None, minimum: Decimal, sma
 def _with_fee(cost: Decimal, fee: Decimal) -> Decimal:
     with localcontext(MONEY):
         return cost * (ONE + fee)
+
+
+def _times(amount: Decimal, share: Decimal) -> Decimal:
+    with localcontext(MONEY):
+        return amount * share
+
+
+def _over(amount: Decimal, share: Decimal) -> Decimal:
+    with localcontext(MONEY):
+        return amount / share
 
 
 def _share(part: Decimal, whole: Decimal) -> Decimal:
@@ -287,12 +321,13 @@ def _checks(settings: DcaSettings, found: Preview, budget: Budget) -> Iterable[C
     if found.fundable is not None and not wrong:
         yield _funding(found, budget)
     if settings.stop_loss is not None:
-        text = f"The stop loss, {plain(settings.stop_loss)} % below the average,"
+        side = "below" if found.direction is Direction.LONG else "above"
+        text = f"The stop loss, {plain(settings.stop_loss)} % {side} the average,"
         yield Check(
             "fine", f"{text} is beyond the last safety order." if settings.max_safety_orders else f"{text} is on."
         )
     elif settings.trailing_stop is None:
-        yield Check("warn", "No stop is set: below the last safety order nothing acts.")
+        yield Check("warn", "No stop is set: beyond the last safety order nothing acts.")
 
 
 def _violations(settings: DcaSettings, pairs: Iterable[PairLadder], amount: Decimal | None) -> Iterable[Check]:

@@ -10,6 +10,8 @@
 4. Acting is sequential within a bot and on fresh facts: exits and adds first, in the order of the deals, then opens in
    the order of the pairs. A deal gets one order a look, and a pair whose deal ended in this look rests until the next.
    So a look that was cut off by ``kill -9`` and is done again at the same moment ends in the same state (F14).
+5. A decision may name resting orders that have to go first. They are cancelled, their final state is known, and then
+   all is decided again (F19): a cancel is no order. While the venue has not confirmed it, nothing else is done (F5).
 
 The lease and the claim only keep work apart. That an order is never doubled rests on the order protocol
 (``positions.execution``), not on them.
@@ -22,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -29,17 +32,27 @@ from django.db.models import Q
 
 from accounts.models import Account
 from bots import facts as bot_facts
-from bots import market_views
+from bots import market_views, memory
 from bots.facts import BotFacts, Deal, Facts
+from bots.memory import Pair, Side
 from bots.models import Bot, BotProduct
 from bots.models import Decision as DecisionRow
-from bots.strategies.base import Action, Decision, MarketView, ReasonCode
+from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode
 from marketdata import sources
-from positions import execution
+from positions import execution, slippage
 from positions.models import Order, Position
-from positions.states import EXIT_PURPOSES, FINAL, POSITION_ACTIVE, Purpose
+from positions.states import (
+    EXIT_PURPOSES,
+    FINAL,
+    POSITION_ACTIVE,
+    Direction,
+    OrderType,
+    PositionStatus,
+    Purpose,
+)
 from tradebot.core import clock, scoping
-from tradebot.core.errors import OrderRefused
+from tradebot.core.decimals import plain, quantize
+from tradebot.core.errors import MissingInformation, NotFound, OrderRefused, VenueError
 from tradebot.core.models import GlobalSettings
 
 __all__ = ["ChunkResult", "active_bots", "claim_due", "dispatch", "run_chunk"]
@@ -51,7 +64,7 @@ CLAIM_LIMIT = 10_000
 LEASE = timedelta(seconds=45)
 REFRESH_NUMBERS = timedelta(minutes=15)
 """The same reason with other numbers is written this often; pages work the numbers of this moment out themselves."""
-REMEMBERED = ["last_code", "last_message", "last_evidence", "last_changed_at", "evaluated_until"]
+ROWS_PER_INSERT = 2_000
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""
 
@@ -139,13 +152,16 @@ def run_chunk(chunk: Mapping[int, Iterable[int]], now: datetime | None = None, t
 
 @dataclass(slots=True)
 class _Outcome:
-    """A decision about a deal or a pair, as it is to be written down."""
+    """A decision about a deal, or about opening in one direction on a pair, as it is to be written down."""
 
     facts: BotFacts
     decision: Decision
-    pair: BotProduct | None = None
+    side: Side
+    pair: Pair | None = None
     deal: Deal | None = None
     order: Order | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+    """The columns that the decision changes, and is to write unless it is ``written``."""
     written: bool = False
 
     @property
@@ -153,35 +169,50 @@ class _Outcome:
         return self.decision.action is not Action.NONE
 
     @property
-    def target(self) -> Position | BotProduct:
-        """The row that remembers the decision."""
-        if self.deal is not None:
-            return self.deal.position
-        assert self.pair is not None
-        return self.pair
+    def row(self) -> Position | Pair:
+        """What remembers the decision."""
+        found = self.pair if self.deal is None else self.deal.position
+        assert found is not None
+        return found
 
     @property
-    def remembered(self) -> list[str]:
-        return REMEMBERED if self.deal is None else [*REMEMBERED, "trail"]
+    def model(self) -> type[Position] | type[BotProduct]:
+        return BotProduct if self.deal is None else Position
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What it is about: a deal or a pair."""
-        if self.deal is not None:
-            return "deal", self.deal.position.pk
-        assert self.pair is not None
-        return "pair", self.pair.pk
+    def key(self) -> tuple[Any, int, Direction]:
+        """What it is about."""
+        return self.model, self.row.pk, self.side.direction
 
     @property
     def phase(self) -> str:
         if self.deal is None:
             return "open"
+        if self.decision.action is Action.CANCEL and not EXIT_PURPOSES.issuperset(self.decision.cancels):
+            return "open" if Purpose.BASE_ORDER in self.decision.cancels else "add"
         return "add" if self.decision.action is Action.ADD else "close"
+
+    def note(self, now: datetime, aged: datetime) -> bool:
+        """Find out what the decision changes: when it is another one, was acted on, or was written before ``aged``.
+
+        Return whether there is anything to write (F68).
+        """
+        self.found = memory.changes(self.row, self.side, self.decision, now, None if self.acts else aged)
+        if self.deal is not None and self.decision.trail is not None:
+            trail = self.decision.trail.to_json()
+            if trail != self.deal.position.trail:
+                self.found["trail"] = trail
+        return bool(self.found)
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the reason is another one than before."""
+        return bool(getattr(self.row, self.side.code) != self.decision.code)
 
 
 @dataclass(slots=True)
 class _Look:
-    """One look at a chunk of bots."""
+    """One look at a chunk of bots. ``outcomes`` are those that are to be written at its end."""
 
     bot_ids: list[int]
     now: datetime
@@ -192,6 +223,7 @@ class _Look:
     def run(self) -> ChunkResult:
         chunk = bot_facts.load(self.bot_ids, self.now)
         views = market_views.build(chunk.products, chunk.wanted_series(), self.now)
+        chunk.see(views)
         for facts in chunk.bots.values():
             self._look_at(facts, chunk, views)
         self._write(chunk)
@@ -203,13 +235,15 @@ class _Look:
         try:
             if facts.problem:
                 self.problems[facts.bot.pk] = facts.problem[:300]
-            outcomes = _decide(facts, chunk, views, self.now)
+            outcomes = _decide(facts, chunk)
             if any(outcome.acts for outcome in outcomes):
                 account_id = facts.bot.account_id
                 assert account_id is not None
                 with scoping.acting_for_account(account_id):
                     outcomes = self._act(facts.bot.pk, views)
-            self.outcomes += outcomes
+            aged = self.now - REFRESH_NUMBERS
+            # What changes nothing, nearly everything, is let go at once.
+            self.outcomes += [outcome for outcome in outcomes if not outcome.written and outcome.note(self.now, aged)]
         except Exception as error:
             del self.outcomes[known:]
             self.problems[facts.bot.pk] = f"{type(error).__name__}: {error}"[:300]
@@ -219,16 +253,27 @@ class _Look:
 
     def _act(self, bot_id: int, views: Mapping[int, MarketView]) -> list[_Outcome]:
         """Decide again on fresh facts, one step at a time, and carry out what is decided."""
-        done: dict[tuple[str, int], _Outcome] = {}
+        done: dict[Any, _Outcome] = {}
         while True:
             chunk = bot_facts.load([bot_id], self.now)
-            fresh = {outcome.key: outcome for outcome in _decide(chunk.bots[bot_id], chunk, views, self.now)}
+            chunk.see(views)
+            fresh = {outcome.key: outcome for outcome in _decide(chunk.bots[bot_id], chunk)}
             left = {key: outcome for key, outcome in fresh.items() if key not in done}
             todo = next((outcome for outcome in left.values() if outcome.acts), None)
             if todo is None:
+                _refresh(done.values(), chunk.bots[bot_id])
                 return [*done.values(), *left.values()]
-            if not _clear_the_way(todo):
+            cancelled, cancels = _cancelled(todo), todo.decision.action is Action.CANCEL
+            if cancelled:
+                if cancels:
+                    _decision_row(todo, self.now).save()
+            elif cancels or cancelled is False:
+                todo.decision = _unconfirmed(todo.decision)
+                done[todo.key] = todo
+            else:
                 done[todo.key] = self._carry_out(todo, chunk)
+                if todo.pair is not None:  # it rests now, so what was decided about its other side stands
+                    done |= {key: other for key, other in left.items() if other.pair is todo.pair and not other.acts}
 
     def _carry_out(self, outcome: _Outcome, chunk: Facts) -> _Outcome:
         """Intend and submit the order of a decision; a refusal becomes the decision's reason.
@@ -237,20 +282,15 @@ class _Look:
         trail has moved, exactly when the order exists (F14, F38).
         """
         try:
+            _check_slippage(outcome, chunk)
             with transaction.atomic():
                 outcome.order = _intend(outcome, chunk)
-                self._note(outcome)
-                outcome.target.save(update_fields=outcome.remembered)
+                outcome.note(self.now, self.now)
+                _remember([outcome])
                 _decision_row(outcome, self.now).save()
         except OrderRefused as refusal:
             outcome.order = None
-            outcome.decision = replace(
-                outcome.decision,
-                action=Action.NONE,
-                code=refusal.code,  # type: ignore[arg-type]  # codes of refusals and of reasons are one vocabulary on screen
-                message=refusal.message,
-                evidence={name: str(value) for name, value in refusal.detail.items()},
-            )
+            outcome.decision = _refused(outcome.decision, refusal)
             return outcome
         outcome.written = True
         if outcome.order is not None:
@@ -260,35 +300,12 @@ class _Look:
 
     # 5. Writing -------------------------------------------------------------------------------------------------------
 
-    def _note(self, outcome: _Outcome) -> bool:
-        """Take over from the decision what its deal or pair remembers; return whether that is to be written.
-
-        A reason is written when it changes or was acted on, not on every look (F68).
-        """
-        target, decision = outcome.target, outcome.decision
-        message, dirty = decision.message[:400], False
-        aged = target.last_changed_at is None or self.now - target.last_changed_at >= REFRESH_NUMBERS
-        if target.last_code != decision.code or outcome.acts or (aged and target.last_message != message):
-            target.last_code, target.last_message = str(decision.code), message
-            target.last_evidence, target.last_changed_at = decision.evidence, self.now
-            dirty = True
-        if decision.evaluated_until is not None and target.evaluated_until != decision.evaluated_until:
-            target.evaluated_until, dirty = decision.evaluated_until, True
-        if isinstance(target, Position) and decision.trail is not None and target.trail != decision.trail.to_json():
-            target.trail, dirty = decision.trail.to_json(), True
-        return dirty
-
     def _write(self, chunk: Facts) -> None:
         """Write in bulk what changed and was not written when it was acted on."""
-        left = [outcome for outcome in self.outcomes if not outcome.written]
-        rows = [_decision_row(o, self.now) for o in left if o.target.last_code != o.decision.code]
-        changed = [outcome.target for outcome in left if self._note(outcome)]
+        news = [_decision_row(outcome, self.now) for outcome in self.outcomes if outcome.is_news]
         with transaction.atomic():
-            DecisionRow.objects.bulk_create(rows)
-            pairs = [target for target in changed if isinstance(target, BotProduct)]
-            BotProduct.objects.bulk_update(pairs, REMEMBERED, batch_size=200)
-            positions = [target for target in changed if isinstance(target, Position)]
-            Position.objects.bulk_update(positions, [*REMEMBERED, "trail"], batch_size=200)
+            DecisionRow.objects.bulk_create(news, batch_size=ROWS_PER_INSERT)
+            _remember(self.outcomes)
             self._write_bots(chunk)
 
     def _write_bots(self, chunk: Facts) -> None:
@@ -303,35 +320,174 @@ class _Look:
             Bot.objects.filter(pk__in=idle, status=Bot.Status.STOPPED).exclude(pk__in=busy).update(next_check_at=None)
 
 
+def _remember(outcomes: Iterable[_Outcome]) -> None:
+    """Write what deals and pairs remember of these decisions."""
+    rows: dict[type[Position] | type[BotProduct], dict[int, dict[str, Any]]] = {Position: {}, BotProduct: {}}
+    accounts: set[int] = set()
+    for outcome in outcomes:
+        pk, written, found = outcome.row.pk, rows[outcome.model], outcome.found
+        if pk in written and "evaluated_until" in found and "evaluated_until" in written[pk]:
+            # The other side of the same pair: each has changed its own part.
+            until = outcome.decision.evaluated_until or {}
+            found["evaluated_until"] = outcome.side.judged(written[pk]["evaluated_until"], until)
+        written.setdefault(pk, {}).update(found)
+        accounts.add(outcome.facts.bot.account_id or 0)  # an orphan is never looked at
+    for model, values in rows.items():
+        memory.write(model, values, accounts)
+
+
 # Deciding -----------------------------------------------------------------------------------------------------------
 
 
-def _decide(facts: BotFacts, chunk: Facts, views: Mapping[int, MarketView], now: datetime) -> list[_Outcome]:
+def _decide(facts: BotFacts, chunk: Facts) -> list[_Outcome]:
     """Return what is to be done about each deal, then about each pair, of one bot. No queries, no effects."""
-    bot, outcomes = facts.bot, []
+    bot, now, outcomes = facts.bot, chunk.now, []
     assert bot.account_id is not None
+    fees = chunk.money.fee_rates[bot.account_id]
     for deal in facts.deals:
-        if deal.strategy is None or any(order.created_at >= now for order in deal.orders):
+        if any(order.created_at >= now for order in deal.orders):
             continue  # one order a look
-        view = views.get(deal.position.product_id)
-        if view is None:
-            continue
-        decision = deal.strategy.manage(
-            deal.settings, chunk.deal_view(deal), view, now, chunk.fee_rates[bot.account_id]
-        )
-        outcomes.append(_Outcome(facts, decision, deal=deal))
+        view = chunk.views.get(deal.position.product_id)
+        decision = None if bot.is_running else _given_up(deal)
+        if decision is None and deal.strategy is not None and view is not None:
+            decision = deal.strategy.manage(deal.settings, chunk.deal_view(deal), view, now, fees)
+        if decision is not None:
+            outcomes.append(_Outcome(facts, decision, memory.sides_of((deal.direction,))[0], deal=deal))
     if not bot.is_running or facts.strategy is None:
         return outcomes
-    opened_now = {deal.position.product_id for deal in facts.deals if deal.position.created_at >= now}
+    strategy, settings, sides, views = facts.strategy, facts.settings, facts.sides, chunk.views
+    resting = {deal.position.product_id for deal in facts.deals if deal.position.created_at >= now}
     for pair in facts.pairs:
-        if pair.product_id in opened_now or (bot.pk, pair.product_id) in chunk.ended_now:
-            continue
         view = views.get(pair.product_id)
-        if view is None:
+        if view is None or pair.product_id in resting or (pair.bot_id, pair.product_id) in chunk.ended_now:
             continue
-        decision = facts.strategy.decide_open(facts.settings, view, chunk.open_context(facts, pair, views, now))
-        outcomes.append(_Outcome(facts, decision, pair=pair))
+        for side in sides:
+            decision = strategy.decide_open(settings, view, chunk.open_context(facts, pair, side))
+            if decision.code is ReasonCode.INSUFFICIENT_BALANCE:
+                decision = _reserved_for_others(facts, chunk, pair, side, decision) or decision
+            outcomes.append(_Outcome(facts, decision, side, pair=pair))
     return outcomes
+
+
+def _given_up(deal: Deal) -> Decision | None:
+    """Return the cancel of a stopped bot's base order that rests in the book and has bought nothing; None without."""
+    if deal.position.status != PositionStatus.PENDING:
+        return None
+    for order in deal.working_orders:
+        if order.purpose is Purpose.BASE_ORDER and order.is_resting and not order.filled_base and not order.by_person:
+            words = "the bot is stopped: its base order, which has not filled, is cancelled"
+            return Decision(
+                Action.CANCEL, ReasonCode.BOT_STOPPED, words, cancels=(Purpose.BASE_ORDER,), direction=deal.direction
+            )
+    return None
+
+
+def _reserved_for_others(facts: BotFacts, chunk: Facts, pair: Pair, side: Side, refusal: Decision) -> Decision | None:
+    """Return the refusal that names what other bots have reserved, if that is what stands in the way."""
+    kept = chunk.reserved(facts, pair, side.direction)
+    if kept is None or not kept.amount or facts.strategy is None:
+        return None
+    free = chunk.open_context(facts, pair, side, reserved=False)
+    view = chunk.views[pair.product_id]
+    if facts.strategy.decide_open(facts.settings, view, free).code is ReasonCode.INSUFFICIENT_BALANCE:
+        return None
+    product = chunk.products[pair.product_id]
+    currency, amount = (
+        (product.quote, free.free_quote) if side.direction is Direction.LONG else (product.base, free.free_base)
+    )
+    reserved, all_free = plain(quantize(kept.amount, 8)), plain(quantize(amount, 8)) if amount is not None else ""
+    names = ", ".join(f"“{name}”" for name in kept.names)
+    return replace(
+        refusal,
+        code=ReasonCode.RESERVED,
+        words=f"{all_free} {currency} is free, of which {reserved} {currency} is reserved for {names}",
+        numbers={"free": all_free, "reserved": reserved, "currency": currency, "bots": list(kept.names)},
+    )
+
+
+def _refresh(outcomes: Iterable[_Outcome], facts: BotFacts) -> None:
+    """Put the pairs' present rows into what is still to be written: the other side of a pair may have acted since."""
+    rows = {pair.pk: pair for pair in facts.pairs}
+    for outcome in outcomes:
+        if outcome.pair is not None and not outcome.written:
+            outcome.pair = rows.get(outcome.pair.pk, outcome.pair)
+
+
+# Acting on a decision -----------------------------------------------------------------------------------------------
+
+
+def _cancelled(outcome: _Outcome) -> bool | None:
+    """Cancel the resting orders that a decision names (F19, F21, F22).
+
+    Return True when all of them have ended, so that all has to be decided again; False while the venue has not said so,
+    which leaves the rest to the next look; None when there is nothing to cancel.
+    """
+    deal, names = outcome.deal, outcome.decision.cancels
+    if deal is None or not names:
+        return None
+    ended = [execution.cancel(order, "bot").status in FINAL for order in deal.working if order.purpose in names]
+    return all(ended) if ended else None
+
+
+def _unconfirmed(decision: Decision) -> Decision:
+    """Return what is remembered while a cancel is not confirmed: nothing was acted on, so no crossing is spent."""
+    return replace(
+        decision,
+        action=Action.NONE,
+        code=ReasonCode.ORDER_PENDING,
+        words=f"{decision.message}; the venue has not confirmed yet that the order in the way is cancelled",
+        numbers=decision.evidence,
+        evaluated_until=None,
+    )
+
+
+def _refused(decision: Decision, refusal: OrderRefused) -> Decision:
+    """Return the decision as the refusal of its order; while something is not known, no crossing is spent."""
+    known = refusal.code in set(ReasonCode)
+    code: Any = ReasonCode(refusal.code) if known else refusal.code  # refusals and reasons are one vocabulary on screen
+    unknown = code.is_missing_information if known else code == "balance_unknown"
+    return replace(
+        decision,
+        action=Action.NONE,
+        code=code,
+        words=refusal.message,
+        numbers={name: str(value) for name, value in refusal.detail.items()},
+        evaluated_until=None if unknown else decision.evaluated_until,
+    )
+
+
+def _check_slippage(outcome: _Outcome, chunk: Facts) -> None:
+    """Raise OrderRefused when the order book would make a market order worse than its plan allows.
+
+    A recording has no book, so nothing is asked there.
+    """
+    plan, product = outcome.decision.order, chunk.products[outcome.row.product_id]
+    if plan is None or plan.max_slippage_pct is None or plan.order_type is not OrderType.MARKET:
+        return
+    if product.exchange == sources.REPLAY:
+        return
+    try:
+        found = slippage.expected(product.exchange, product.symbol, plan.side, plan.base_size)
+    except (MissingInformation, VenueError, NotFound) as error:
+        message = f"the order book of {product.symbol} cannot be read: {error.message}"
+        raise OrderRefused(ReasonCode.MISSING_BOOK, message) from error
+    allowed = plan.max_slippage_pct
+    if found.is_covered and found.pct <= allowed:
+        return
+    what = f"{plain(plan.base_size)} {product.base}"
+    if found.is_covered or found.pct > allowed:
+        message = f"{what} would fill {found.pct:.3f} % worse than the best price, allowed are {plain(allowed)} %"
+    else:
+        message = f"{what} is more than the {plain(found.offered)} {product.base} that the order book shows"
+    raise OrderRefused(
+        ReasonCode.SLIPPAGE_TOO_HIGH,
+        message,
+        slippage_pct=f"{found.pct:.6f}",
+        allowed_pct=plain(allowed),
+        best=plain(found.best),
+        average=plain(quantize(found.average)),
+        offered=plain(found.offered),
+    )
 
 
 def _intend(outcome: _Outcome, chunk: Facts) -> Order | None:
@@ -339,47 +495,37 @@ def _intend(outcome: _Outcome, chunk: Facts) -> Order | None:
     decision, facts = outcome.decision, outcome.facts
     if outcome.deal is not None:
         position = outcome.deal.position
-        if decision.code == ReasonCode.DUST or decision.order is None:
+        if decision.code is ReasonCode.DUST or decision.order is None:
             execution.close_as_dust(position)
             return None
         purpose = decision.purpose
         assert purpose is not None
-        return execution.intend(position, _intent(decision, purpose, outcome.deal.next_sequence(purpose)))
-    assert outcome.pair is not None
-    assert decision.direction is not None
+        return execution.intend(
+            position, _intent(decision, decision.order, purpose, outcome.deal.next_sequence(purpose))
+        )
+    pair, direction, bot = outcome.pair, outcome.side.direction, facts.bot
+    assert pair is not None
+    assert decision.order is not None
     assert decision.budget_quote is not None
-    bot = facts.bot
     assert bot.account is not None
+    on_pair = (deal for deal in facts.deals if deal.position.product_id == pair.product_id)
     return execution.intend_open(
         account=bot.account,
         bot=bot,
-        product=chunk.products[outcome.pair.product_id],
-        direction=decision.direction,
-        frozen_settings=bot.settings,
+        product=chunk.products[pair.product_id],
+        direction=direction,
+        frozen_settings=facts.settings.to_json(),
         settings_version=bot.settings_version,
         strategy=bot.strategy,
         budget_quote=decision.budget_quote,
         max_active_deals=facts.settings.max_active_deals,
         max_deals_per_pair=facts.settings.max_deals_per_pair,
-        intent=_intent(decision, Purpose.BASE_ORDER, 1),
-        expected_active=sum(deal.position.product_id == outcome.pair.product_id for deal in facts.deals),
+        intent=_intent(decision, decision.order, Purpose.BASE_ORDER, 1),
+        expected_active=sum(deal.direction is direction for deal in on_pair),
     )
 
 
-def _clear_the_way(outcome: _Outcome) -> bool:
-    """Cancel a resting close that a protective exit replaces (F19, F21); True when all has to be decided again."""
-    plan, deal = outcome.decision.order, outcome.deal
-    if plan is None or deal is None or not plan.replaces_resting_close:
-        return False
-    resting = [order for order in deal.working if order.purpose in EXIT_PURPOSES]
-    ended = [execution.cancel(order, "bot").status in FINAL for order in resting]
-    # An unknown answer leaves the close working; then the intent is refused by the one-close rule and tried next look.
-    return bool(ended) and all(ended)
-
-
-def _intent(decision: Decision, purpose: Purpose, sequence: int) -> execution.Intent:
-    plan = decision.order
-    assert plan is not None
+def _intent(decision: Decision, plan: OrderPlan, purpose: Purpose, sequence: int) -> execution.Intent:
     return execution.Intent(
         purpose=purpose,
         side=plan.side,
@@ -394,7 +540,9 @@ def _intent(decision: Decision, purpose: Purpose, sequence: int) -> execution.In
 
 
 def _decision_row(outcome: _Outcome, now: datetime) -> DecisionRow:
-    bot, decision = outcome.facts.bot, outcome.decision
+    bot, decision, side, found = outcome.facts.bot, outcome.decision, outcome.side, outcome.found
+    if side.message not in found:  # it reads as before
+        found = {side.message: decision.message[: memory.MESSAGE_LENGTH], side.evidence: decision.evidence}
     position = outcome.order.position if outcome.order else outcome.deal.position if outcome.deal else None
     pair = outcome.pair if outcome.deal is None else None
     return DecisionRow(
@@ -405,7 +553,7 @@ def _decision_row(outcome: _Outcome, now: datetime) -> DecisionRow:
         phase=outcome.phase,
         action=decision.action.value,
         code=str(decision.code),
-        message=decision.message[:400],
-        evidence=decision.evidence,
+        message=found[side.message],
+        evidence=found[side.evidence],
         at=now,
     )

@@ -5,45 +5,87 @@ Used for a whole chunk before deciding, and for a single bot before acting: what
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any
+from decimal import Decimal, localcontext
+from typing import Any, Final
 
 from django.db.models import Max
 
 from accounts.balances import balances_of
-from accounts.exchanges.base import Balance
-from accounts.models import PaperTerms
+from accounts.exchanges.factory import venue_of
+from accounts.models import Account, PaperTerms
 from bots import sizing
-from bots.models import Bot, BotProduct
+from bots.coins import overrides_of
+from bots.memory import Pair, Side, sides_of
+from bots.models import Bot
+from bots.money import Money, Reserved, holds_of
 from bots.strategies import get_strategy
-from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Strategy, TrailState
+from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Quote, Strategy, TrailState, WorkingOrder
 from bots.strategies.dca_common import MAX_QUOTE_AGE
+from marketdata import coins, market
+from marketdata.coins import Coins
 from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
 from positions.models import Order, Position
-from positions.states import EXIT_PURPOSES, POSITION_ACTIVE, WORKING, OrderType, Purpose
-from tradebot.core.decimals import HUNDRED, ZERO
-from tradebot.core.errors import MissingInformation, TradebotError
+from positions.states import (
+    EXIT_PURPOSES,
+    MANUAL_PURPOSES,
+    POSITION_ACTIVE,
+    WORKING,
+    Direction,
+    OrderStatus,
+    OrderType,
+    Purpose,
+)
+from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.errors import TradebotError
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load"]
+__all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load", "money_of", "running_both_ways", "settings_of"]
 
-COMPILED_KEPT = 20_000
+COMPILED_KEPT: Final = 20_000
+MACHINES: Final = frozenset({"bot", "system"})
+"""Actors of orders that no person placed."""
+AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+BUDGETED: Final = (
+    "owner",
+    "account",
+    "name",
+    "strategy",
+    "settings_version",
+    "status",
+    "quote_currency",
+    "budget_kind",
+    "budget_pct",
+    "budget_fixed",
+    "split_budget",
+)
+"""What a look reads of a bot. Its settings are read once for each version."""
+
+
+# Settings -----------------------------------------------------------------------------------------------------------
+
 _compiled: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
+_by_content: OrderedDict[bytes, Any] = OrderedDict()
 _compiled_lock = threading.Lock()
 
 
 def compiled(kind: str, pk: int, version: int, strategy: Strategy, data: Mapping[str, Any]) -> Any:
-    """Return validated settings of a bot (or of a deal's frozen copy), kept by version. Raises InvalidInput."""
+    """Return validated settings of a bot (or of a deal's frozen copy), kept by version. Raises InvalidInput.
+
+    Equal settings are one object, however many bots have them: what is worked out of them is worked out once.
+    """
     key = (kind, pk, version)
     if (settings := _compiled.get(key)) is None:
-        settings = strategy.settings_from_json(data)
+        settings = _shared(strategy, data)
         with _compiled_lock:
             _compiled[key] = settings
             while len(_compiled) > COMPILED_KEPT:
@@ -51,10 +93,53 @@ def compiled(kind: str, pk: int, version: int, strategy: Strategy, data: Mapping
     return settings
 
 
+def _shared(strategy: Strategy, data: Mapping[str, Any]) -> Any:
+    content = hashlib.blake2b(f"{strategy.name} {json.dumps(data, sort_keys=True)}".encode(), digest_size=16).digest()
+    if (settings := _by_content.get(content)) is None:
+        settings = strategy.settings_from_json(data)
+        with _compiled_lock:
+            _by_content[content] = settings
+            while len(_by_content) > COMPILED_KEPT:
+                _by_content.popitem(last=False)
+    return settings
+
+
 def forget() -> None:
     """Drop all validated settings that are kept."""
     with _compiled_lock:
         _compiled.clear()
+        _by_content.clear()
+
+
+def settings_of(bots: Iterable[Bot]) -> dict[int, tuple[Strategy, Any] | TradebotError]:
+    """Return each bot's strategy and validated settings, or why they cannot be read. At most one query.
+
+    The bots may be read without their settings: those are fetched for the versions that are not kept yet.
+    """
+    found: dict[int, tuple[Strategy, Any] | TradebotError] = {}
+    unknown: dict[int, Strategy] = {}
+    for bot in bots:
+        try:
+            strategy = get_strategy(bot.strategy)
+        except TradebotError as error:
+            found[bot.pk] = error
+            continue
+        settings = _compiled.get(("bot", bot.pk, bot.settings_version))
+        if settings is None:
+            unknown[bot.pk] = strategy
+        else:
+            found[bot.pk] = strategy, settings
+    if unknown:
+        rows = Bot.objects.filter(pk__in=unknown).order_by().values_list("pk", "settings_version", "settings")
+        for pk, version, data in rows:
+            try:
+                found[pk] = unknown[pk], compiled("bot", pk, version, unknown[pk], data)
+            except TradebotError as error:
+                found[pk] = error
+    return found
+
+
+# What is known about bots and deals ---------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -68,11 +153,69 @@ class Deal:
     settings: Any = None
 
     def next_sequence(self, purpose: Purpose) -> int:
+        """Return 1 + the number of orders with this purpose."""
         return 1 + sum(order.purpose == purpose for order in self.orders)
 
     @property
+    def direction(self) -> Direction:
+        """Return which way the deal earns."""
+        return self.totals.direction
+
+    @property
     def working(self) -> list[Order]:
+        """Return the orders that may still fill."""
         return [order for order in self.orders if order.status in WORKING]
+
+    @property
+    def working_orders(self) -> tuple[WorkingOrder, ...]:
+        """Return the same as strategies see them."""
+        return tuple(_working_order(order) for order in self.working)
+
+    @property
+    def missed_limit_exit(self) -> bool:
+        """Return whether the machine's latest limit close ended unfilled and nothing of the deal has filled since."""
+        closes = (
+            order
+            for order in reversed(self.orders)
+            if order.order_type == OrderType.LIMIT and order.purpose in EXIT_PURPOSES and not _by_person(order)
+        )
+        latest = next(closes, None)
+        if latest is None or latest.status not in MISSED or latest.finished_at is None:
+            return False
+        filled_at = self.totals.last_fill_at
+        return filled_at is None or filled_at <= latest.finished_at
+
+    @property
+    def opening_quote(self) -> Decimal:
+        """Return what the unfilled part of a base order under way comes to in quote, as far as it is known."""
+        with localcontext(MONEY):
+            return sum((_to_come(order) for order in self.working if order.purpose == Purpose.BASE_ORDER), ZERO)
+
+
+def _by_person(order: Order) -> bool:
+    return order.actor not in MACHINES or order.purpose in MANUAL_PURPOSES
+
+
+def _to_come(order: Order) -> Decimal:
+    if order.limit_price is not None and order.base_size is not None:
+        return (order.base_size - order.filled_base) * order.limit_price
+    return order.hold_amount if order.side == "buy" else ZERO
+
+
+def _working_order(order: Order) -> WorkingOrder:
+    """Return the order as a strategy sees it."""
+    return WorkingOrder(
+        purpose=Purpose(order.purpose),
+        order_type=OrderType(order.order_type),
+        base_size=order.base_size if order.base_size is not None else order.filled_base,
+        placed_at=order.submitted_at or order.created_at,
+        filled_base=order.filled_base,
+        limit_price=order.limit_price,
+        levels=order.levels,
+        by_person=_by_person(order),
+        is_acknowledged=order.status in AT_THE_VENUE,
+        is_cancelling=order.cancel_requested_at is not None,
+    )
 
 
 @dataclass(slots=True)
@@ -86,198 +229,303 @@ class BotFacts:
     bot: Bot
     strategy: Strategy | None = None
     settings: Any = None
-    pairs: list[BotProduct] = field(default_factory=list)
+    sides: tuple[Side, ...] = ()
+    pairs: list[Pair] = field(default_factory=list)
     deals: list[Deal] = field(default_factory=list)
     problem: str = ""
+
+    @property
+    def trades_both_ways(self) -> bool:
+        """Return whether it opens longs and shorts."""
+        return len(self.sides) > 1
+
+    def committed(self, quote: str, direction: Direction) -> Decimal:
+        """Return what the deals of this direction have spent of ``quote`` and not got back, or will open with."""
+        mine = [deal for deal in self.deals if deal.direction is direction and deal.totals.quote_currency == quote]
+        return sum((deal.totals.remaining_invested + deal.opening_quote for deal in mine), ZERO)
+
+
+@dataclass(slots=True)
+class _Means:
+    """What is the same for all pairs of a bot in one direction and one quote currency."""
+
+    fee_rates: FeeRates
+    budget: Decimal | None
+    free_quote: Decimal | None
+    split_budget: bool
+    committed: Decimal
+    largest_minimum: Decimal | None
+    is_running: bool
+    reviews: Mapping[str, str] | None
+    deals: list[Deal]
+
+
+@dataclass(slots=True)
+class _Traits:
+    """What is the same for all bots on one product: a day's trade, how its coins are seen, its smallest order."""
+
+    quote: str
+    volume_24h: Decimal | None
+    category: str
+    is_stable_pair: bool
+    minimum: Decimal | None
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known about a chunk. ``active`` holds every active position of the accounts, whosever bot's."""
+    """What is known about a chunk. Prices come with the views (:meth:`see`)."""
 
     now: datetime
     bots: dict[int, BotFacts]
     products: dict[int, Product]
-    active: list[Position]
-    balances: dict[int, dict[str, Balance]]
-    fee_rates: dict[int, FeeRates]
-    last_closed: dict[tuple[int, int], datetime]
+    money: Money
+    last_closed: dict[tuple[int, int, str], datetime]
     ended_now: set[tuple[int, int]]
-    holds: dict[tuple[int, str], Decimal]
     trading_paused: bool
-    _worth: dict[tuple[int, str], Decimal | None] = field(default_factory=dict)
-    _minimums: dict[int, Decimal | None] = field(default_factory=dict)
+    coins: Coins
+    reviews: dict[int, dict[str, str]]
+    views: Mapping[int, MarketView] = field(default_factory=dict)
+    _means: dict[tuple[int, str, Direction, bool], _Means] = field(default_factory=dict)
+    _traits: dict[int, _Traits] = field(default_factory=dict)
+
+    def see(self, views: Mapping[int, MarketView]) -> None:
+        """Take these views, by product id, and their prices; an old price is no price where money is counted."""
+        self.views = views
+        quotes: dict[int, Quote] = {}
+        for pid, view in views.items():
+            if view.quote is not None and self.now - view.quote.at <= MAX_QUOTE_AGE:
+                quotes[pid] = view.quote
+        self.money.prices = quotes
 
     def wanted_series(self) -> dict[int, dict[Timeframe, int]]:
         """Return, per product id, the timeframes that bots and deals need and how many candles of each."""
-        wanted: dict[int, dict[Timeframe, int]] = {pid: {} for pid in self.products}
-
-        def note(pid: int, series: Mapping[Timeframe, int]) -> None:
-            for timeframe, count in series.items():
-                wanted[pid][timeframe] = max(count, wanted[pid].get(timeframe, 0))
-
+        users: dict[tuple[int, int], tuple[Strategy, Any]] = {}
         for facts in self.bots.values():
             if facts.strategy is not None and facts.bot.is_running:
-                series = facts.strategy.required_series(facts.settings)
+                user, key = (facts.strategy, facts.settings), id(facts.settings)
                 for pair in facts.pairs:
-                    note(pair.product_id, series)
+                    users[pair.product_id, key] = user
             for deal in facts.deals:  # from the deal's frozen copy (F43)
                 if deal.strategy is not None:
-                    note(deal.position.product_id, deal.strategy.required_series(deal.settings))
+                    users[deal.position.product_id, id(deal.settings)] = deal.strategy, deal.settings
+        wanted: dict[int, dict[Timeframe, int]] = {pid: {} for pid in self.products}
+        for (pid, _), (strategy, settings) in users.items():
+            for timeframe, count in strategy.required_series(settings).items():
+                wanted[pid][timeframe] = max(count, wanted[pid].get(timeframe, 0))
         return wanted
 
     def free(self, account_id: int, currency: str) -> Decimal | None:
-        """Return the free balance less what our own orders on their way will claim; None when it is not known."""
-        balances = self.balances.get(account_id)
-        if balances is None:
-            return None
-        balance = balances.get(currency)
-        free = balance.free if balance is not None else ZERO
-        return max(free - self.holds.get((account_id, currency), ZERO), ZERO)
+        """Return what new entries of an account may use of a currency; None when it is not known. See :mod:`.money`."""
+        return self.money.free(account_id, currency)
 
-    def account_value(self, account_id: int, quote: str, views: Mapping[int, MarketView]) -> Decimal | None:
-        """Return the account's value in one quote currency, None when a balance or price is not known."""
-        key = (account_id, quote)
-        if key not in self._worth:
-            self._worth[key] = self._account_value(account_id, quote, views)
-        return self._worth[key]
-
-    def _account_value(self, account_id: int, quote: str, views: Mapping[int, MarketView]) -> Decimal | None:
-        free = self.free(account_id, quote)
-        if free is None:
-            return None
-        holdings = []
-        for position in self.active:
-            product = self.products.get(position.product_id)
-            if position.account_id != account_id or product is None or product.quote != quote:
-                continue
-            view = views.get(product.pk)
-            quoted = view.quote if view is not None else None
-            fresh = quoted is not None and self.now - quoted.at <= MAX_QUOTE_AGE
-            holdings.append((position.base_held, quoted.mark if quoted is not None and fresh else None))
-        try:
-            return sizing.quote_value(free, holdings)
-        except MissingInformation:
-            return None
-
-    def open_context(
-        self, facts: BotFacts, pair: BotProduct, views: Mapping[int, MarketView], now: datetime
-    ) -> OpenContext:
-        """Return what the bot's state and account allow for a new deal on this pair."""
-        bot = facts.bot
-        account_id = bot.account_id
-        assert account_id is not None  # orphans are not in a chunk
+    def reserved(self, facts: BotFacts, pair: Pair, direction: Direction) -> Reserved | None:
+        """Return what a deal of this direction is paid with and other bots of the account have reserved."""
         product = self.products[pair.product_id]
-        key = (account_id, product.quote)
-        value = self.account_value(*key, views)
-        amount = bot.budget_fixed if bot.budget_kind == "fixed" else bot.budget_pct
-        try:
-            budget = sizing.bot_budget(bot.budget_kind, amount, value)
-        except MissingInformation:
-            budget = None
-        same_quote = [deal for deal in facts.deals if self.products[deal.position.product_id].quote == product.quote]
+        currency = product.quote if direction is Direction.LONG else product.base
+        assert facts.bot.account_id is not None
+        return self.money.reserved(facts.bot.account_id, currency, facts.bot.pk)
+
+    def open_context(self, facts: BotFacts, pair: Pair, side: Side, *, reserved: bool = True) -> OpenContext:
+        """Return what the bot's state and account allow for a new deal of one side on this pair.
+
+        ``reserved`` false counts what other bots have reserved as free, to find out whether that stands in the way.
+        """
+        bot_id, product_id, direction = pair.bot_id, pair.product_id, side.direction
+        product, traits = self.products[product_id], self._traits.get(product_id) or self._learn(product_id)
+        key = (bot_id, traits.quote, direction, reserved)
+        means = self._means.get(key)
+        if means is None:
+            means = self._means[key] = self._means_of(facts, traits.quote, direction, reserved)
+        category, deals = traits.category, means.deals
         return OpenContext(
-            now=now,
-            fee_rates=self.fee_rates[account_id],
-            open_deals=len(facts.deals),
-            open_deals_on_pair=sum(deal.position.product_id == pair.product_id for deal in facts.deals),
-            bot_budget=budget,
-            free_quote=self.free(*key),
-            split_budget=bot.split_budget,
-            committed_quote=sum((deal.totals.remaining_invested for deal in same_quote), ZERO),
-            free_base=self.free(account_id, product.base),
-            largest_minimum=self._largest_minimum(facts, views),
-            bot_active=bot.is_running,
+            now=self.now,
+            fee_rates=means.fee_rates,
+            open_deals=len(deals),
+            open_deals_on_pair=sum(deal.position.product_id == product_id for deal in deals) if deals else 0,
+            bot_budget=means.budget,
+            free_quote=means.free_quote,
+            split_budget=means.split_budget,
+            committed_quote=means.committed,
+            free_base=self._free_for(facts, product.base, reserved) if direction is Direction.SHORT else None,
+            largest_minimum=means.largest_minimum,
+            bot_active=means.is_running,
             trading_paused=self.trading_paused,
-            last_closed_at=self.last_closed.get((bot.pk, pair.product_id)),
-            since=pair.evaluated_until or None,
+            last_closed_at=self.last_closed.get((bot_id, product_id, direction)),
+            since=side.since(pair),
+            direction=direction,
+            volume_24h=traits.volume_24h,
+            category=self.coins.effective_category(product.base, means.reviews) if means.reviews else category,
+            is_stable_pair=traits.is_stable_pair,
         )
 
-    def _largest_minimum(self, facts: BotFacts, views: Mapping[int, MarketView]) -> Decimal | None:
+    def _means_of(self, facts: BotFacts, quote: str, direction: Direction, reserved: bool) -> _Means:
+        bot = facts.bot
+        assert bot.account_id is not None  # orphans are not in a chunk
+        return _Means(
+            fee_rates=self.money.fee_rates[bot.account_id],
+            budget=self.money.budget(facts, quote, direction),
+            free_quote=self._free_for(facts, quote, reserved and direction is Direction.LONG),
+            split_budget=bot.split_budget,
+            committed=facts.committed(quote, direction) if facts.deals else ZERO,
+            largest_minimum=self._largest_minimum(facts),
+            is_running=bot.is_running,
+            reviews=self.reviews.get(bot.owner_id),
+            deals=[deal for deal in facts.deals if deal.direction is direction],
+        )
+
+    def _free_for(self, facts: BotFacts, currency: str, reserved: bool) -> Decimal | None:
+        """Return what the bot may open with: the account's free balance less what others have reserved."""
+        account_id = facts.bot.account_id
+        assert account_id is not None
+        if not reserved:
+            return self.money.free(account_id, currency)
+        return self.money.spendable(account_id, currency, facts.bot.pk)
+
+    def _largest_minimum(self, facts: BotFacts) -> Decimal | None:
         """Return the largest minimum order of the bot's pairs, in quote; None where no price is known."""
-        if facts.bot.pk not in self._minimums:
-            seen = [views[pair.product_id] for pair in facts.pairs if pair.product_id in views]
-            minimums = [sizing.minimum_order_quote(view.product, view.quote.mark) for view in seen if view.quote]
-            self._minimums[facts.bot.pk] = max(minimums, default=None)
-        return self._minimums[facts.bot.pk]
+        known = self._traits
+        traits = [known.get(pair.product_id) or self._learn(pair.product_id) for pair in facts.pairs]
+        return max((one.minimum for one in traits if one.minimum is not None), default=None)
+
+    def _learn(self, product_id: int) -> _Traits:
+        product, view = self.products[product_id], self.views.get(product_id)
+        price = view.quote.mark if view is not None and view.quote is not None else None
+        volume = None if product.volume_24h is None else Decimal(repr(product.volume_24h))
+        traits = self._traits[product_id] = _Traits(
+            quote=product.quote,
+            volume_24h=None if price is None or volume is None else MONEY.multiply(volume, price),
+            category=self.coins.effective_category(product.base),
+            is_stable_pair=self.coins.is_stable_pair(product.base, product.quote),
+            minimum=None if price is None else sizing.minimum_order_quote(product.terms, price),
+        )
+        return traits
 
     def deal_view(self, deal: Deal) -> DealView:
-        """Return the deal as its strategy sees it."""
+        """Return the deal as its strategy sees it.
+
+        What is free for an entry leaves alone what other deals need. A long's wallet is all of its base: its own is in
+        there.
+        """
         position = deal.position
         product = self.products[position.product_id]
-        exits = [order for order in deal.working if order.purpose in EXIT_PURPOSES]
+        base_of = self.money.wallet if deal.direction is Direction.LONG else self.money.free
         return DealView(
             totals=deal.totals,
             levels_filled=position.safety_orders_filled,
             opened_at=position.opened_at or position.created_at,
             trail=TrailState.from_json(position.trail),
             budget_quote=position.budget_quote or None,
-            pending_entry=any(order.purpose not in EXIT_PURPOSES for order in deal.working),
-            pending_exit=any(order.order_type == OrderType.MARKET for order in exits),
-            resting_close=any(order.order_type == OrderType.LIMIT for order in exits),
-            free_quote=self.free(position.account_id, product.quote),
-            wallet_base=self._wallet(position.account_id, product.base),
+            orders=deal.working_orders,
+            missed_limit_exit=deal.missed_limit_exit,
+            free_quote=self.money.free(position.account_id, product.quote),
+            wallet_base=base_of(position.account_id, product.base),
             since=position.evaluated_until or None,
         )
 
-    def _wallet(self, account_id: int, currency: str) -> Decimal | None:
-        balances = self.balances.get(account_id)
-        if balances is None:
-            return None
-        return balances[currency].free if currency in balances else ZERO
+
+# Loading ------------------------------------------------------------------------------------------------------------
 
 
-def load(bot_ids: Iterable[int], now: datetime) -> Facts:
-    """Load the bots and all that deciding about them needs. Runs in a scope that holds their accounts."""
-    bots = {bot.pk: BotFacts(bot) for bot in Bot.objects.filter(pk__in=list(bot_ids)).order_by("pk")}
-    accounts = {facts.bot.account_id for facts in bots.values() if facts.bot.account_id is not None}
-    products: dict[int, Product] = {}
-    for pair in BotProduct.objects.filter(bot__in=bots, enabled=True).select_related("product").order_by("pk"):
-        pair.bot = bots[pair.bot_id].bot
-        bots[pair.bot_id].pairs.append(pair)
-        products[pair.product_id] = pair.product
-    active = list(
-        Position.objects.filter(account__in=accounts, status__in=POSITION_ACTIVE)
-        .select_related("product")
-        .order_by("pk")
-    )
-    products |= {position.product_id: position.product for position in active}
-    _attach_deals(bots, active)
-    longest_cooldown = 0
-    for facts in bots.values():
-        _attach_settings(facts)
-        longest_cooldown = max(longest_cooldown, getattr(facts.settings, "cooldown_seconds", 0) or 0)
-    ended = {
-        (row["bot_id"], row["product_id"]): row["at"]
-        for row in Position.objects.filter(bot__in=bots, closed_at__gte=now - timedelta(seconds=longest_cooldown))
-        .values("bot_id", "product_id")
-        .annotate(at=Max("closed_at"))
-    }
+def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) -> Facts:
+    """Load the bots and all that deciding about them needs, and what concerns the money of ``accounts`` besides.
+
+    Runs in a scope that holds their accounts.
+    """
+    bots = {bot.pk: BotFacts(bot) for bot in Bot.objects.filter(pk__in=list(bot_ids)).only(*BUDGETED).order_by("pk")}
+    account_ids = {*accounts, *(facts.bot.account_id for facts in bots.values() if facts.bot.account_id is not None)}
+    others = {bot.pk: BotFacts(bot) for bot in running_both_ways(account_ids) if bot.pk not in bots}
+    everybody = bots | others
+    _attach_settings(everybody)
+    for pair in Pair.of_bots(everybody):
+        everybody[pair.bot_id].pairs.append(pair)
+    active = list(Position.objects.filter(account__in=account_ids, status__in=POSITION_ACTIVE).order_by("pk"))
+    used = {pair.product_id for facts in everybody.values() for pair in facts.pairs}
+    products = Product.objects.in_bulk(used | {position.product_id for position in active})
+    deals: dict[int, list[Position]] = defaultdict(list)
+    for position in active:
+        position.product = products[position.product_id]
+        deals[position.account_id].append(position)
+    _attach_deals(everybody, active)
+    both_ways: dict[int, list[BotFacts]] = defaultdict(list)
+    for facts in everybody.values():
+        if facts.trades_both_ways and facts.bot.is_running and facts.bot.account_id is not None:
+            both_ways[facts.bot.account_id].append(facts)
+    last_closed = _last_closed(bots, now)
+    codes = {product.base for product in products.values()}
     return Facts(
         now=now,
         bots=bots,
         products=products,
-        active=active,
-        balances=balances_of(accounts),
-        fee_rates=_fee_rates(accounts),
-        last_closed=ended,
-        ended_now={key for key, at in ended.items() if at >= now},
-        holds=_holds(accounts, products),
+        money=Money(
+            products, balances_of(account_ids), _fee_rates(account_ids), deals, holds_of(account_ids), both_ways
+        ),
+        last_closed=last_closed,
+        ended_now={(bot_id, product_id) for (bot_id, product_id, _), at in last_closed.items() if at >= now},
         trading_paused=GlobalSettings.load().trading_paused,
+        coins=coins.load(codes | {product.quote for product in products.values()}),
+        reviews=overrides_of({facts.bot.owner_id for facts in bots.values()}, codes),
     )
 
 
-def _attach_settings(facts: BotFacts) -> None:
-    bot = facts.bot
-    try:
-        facts.strategy = get_strategy(bot.strategy)
-        facts.settings = compiled("bot", bot.pk, bot.settings_version, facts.strategy, bot.settings)
-    except TradebotError as error:
-        facts.strategy, facts.problem = None, error.message
+def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetime) -> dict[str, Decimal]:
+    """Return what of each currency the accounts have free together; one that is not known is left out (F34).
+
+    For pages: from the balances on record, in a number of queries that does not depend on how many accounts there are.
+    """
+    known = list(accounts)
+    money = load((), now, [account.pk for account in known]).money
+    for exchange in {account.exchange for account in known}:
+        by_symbol = {row.symbol: pid for pid, row in money.products.items() if row.exchange == exchange}
+        try:
+            quotes = market.quotes(exchange, by_symbol, now) if by_symbol else {}
+        except TradebotError:
+            continue
+        money.prices = {**money.prices, **{by_symbol[symbol]: quote for symbol, quote in quotes.items()}}
+    found: dict[str, Decimal] = {}
+    for currency in currencies:
+        parts = [money.free(account.pk, currency) for account in known]
+        sums = [part for part in parts if part is not None]
+        if sums:
+            found[currency] = sum(sums, ZERO)
+    return found
 
 
-def _attach_deals(bots: Mapping[int, BotFacts], active: list[Position]) -> None:
+def money_of(account: Account, now: datetime) -> Money:
+    """Return what an account may spend, at present prices: what the engine would say. For pages and checks.
+
+    Asks the account's venue. Raises TradebotError when it does not answer.
+    """
+    venue = venue_of(account)
+    balances = venue.balances()
+    maker, taker = venue.fee_rates()
+    money = load((), now, [account.pk]).money
+    money.balances[account.pk], money.fee_rates[account.pk] = balances, FeeRates(maker=maker, taker=taker)
+    by_symbol = {product.symbol: pid for pid, product in money.products.items()}
+    quotes = market.quotes(account.exchange, by_symbol, now) if by_symbol else {}
+    money.prices = {by_symbol[symbol]: quote for symbol, quote in quotes.items()}
+    return money
+
+
+def running_both_ways(account_ids: Iterable[int]) -> Iterable[Bot]:
+    """Return the running bots of these accounts that trade both ways: they reserve money, due or not. One query."""
+    rows = Bot.objects.filter(account__in=list(account_ids), status=Bot.Status.RUNNING, settings__direction="both")
+    return rows.only(*BUDGETED).order_by("pk")
+
+
+def _attach_settings(bots: Mapping[int, BotFacts]) -> None:
+    for pk, found in settings_of(facts.bot for facts in bots.values()).items():
+        facts = bots[pk]
+        if isinstance(found, TradebotError):
+            facts.problem = found.message
+        else:
+            facts.strategy, facts.settings = found
+            facts.sides = sides_of(facts.settings.directions)
+
+
+def _attach_deals(bots: Mapping[int, BotFacts], active: Sequence[Position]) -> None:
     mine = {position.pk: (position, bots[position.bot_id or 0]) for position in active if position.bot_id in bots}
+    if not mine:
+        return
     orders: dict[int, list[Order]] = defaultdict(list)
     for order in Order.objects.filter(position__in=mine).order_by("pk"):
         orders[order.position_id].append(order)
@@ -296,18 +544,21 @@ def _attach_deals(bots: Mapping[int, BotFacts], active: list[Position]) -> None:
             )
 
 
+def _last_closed(bots: Mapping[int, BotFacts], now: datetime) -> dict[tuple[int, int, str], datetime]:
+    """Return when the bots last ended a deal, by bot, product and direction, as far back as a cooldown reaches."""
+    longest = max((getattr(facts.settings, "cooldown_seconds", 0) or 0 for facts in bots.values()), default=0)
+    rows = Position.objects.filter(bot__in=bots, closed_at__gte=now - timedelta(seconds=longest)).order_by()
+    return {
+        (row["bot_id"], row["product_id"], row["direction"]): row["at"]
+        for row in rows.values("bot_id", "product_id", "direction").annotate(at=Max("closed_at"))
+    }
+
+
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:
     """Return fees as fractions. Accounts without paper terms use the terms' defaults until their venue has told."""
     default = PaperTerms()
-    rates = {pk: FeeRates(default.maker_fee_pct / HUNDRED, default.taker_fee_pct / HUNDRED) for pk in account_ids}
+    usual = FeeRates(default.maker_fee_pct / HUNDRED, default.taker_fee_pct / HUNDRED)
+    rates = dict.fromkeys(account_ids, usual)
     for terms in PaperTerms.objects.filter(account__in=rates):
         rates[terms.account_id] = FeeRates(terms.maker_fee_pct / HUNDRED, terms.taker_fee_pct / HUNDRED)
     return rates
-
-
-def _holds(account_ids: Iterable[int], products: Mapping[int, Product]) -> dict[tuple[int, str], Decimal]:
-    """Return what our orders that the venue may not know yet will claim, by account and currency (F10)."""
-    holds: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
-    for order in Order.objects.filter(account__in=list(account_ids), status__in=["intended", "submitted"]):
-        holds[order.account_id, order.hold_currency] += order.hold_amount
-    return holds

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bots.engine import active_bots
-from bots.facts import compiled
+from bots.facts import compiled, settings_of
 from bots.market_views import SMALLEST_HISTORY
 from bots.models import Bot, BotProduct
 from bots.strategies import get_strategy
 from bots.strategies.base import Strategy
+from marketdata.models import Product
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import scoping
@@ -22,46 +23,50 @@ __all__ = ["Needs", "needs"]
 Needs = dict[str, dict[str, dict[str, int]]]
 """Number of candles by timeframe by symbol by market. A symbol without timeframes needs prices only."""
 
+_User = tuple[Strategy, Any]
+"""A strategy with settings; None stands for prices only, because the settings cannot be read."""
+
 
 def needs() -> Needs:
-    """Return what all active bots and open deals look at."""
-    wanted: Needs = defaultdict(lambda: defaultdict(dict))
+    """Return what all active bots and open deals look at.
 
-    def note(exchange: str, symbol: str, series: Mapping[str, int]) -> None:
-        counts = wanted[exchange][symbol]
-        for timeframe, count in series.items():
-            counts[timeframe] = max(count, counts.get(timeframe, SMALLEST_HISTORY))
-
+    Settings that cannot be read need no candles: the cycle reports them to their owner.
+    """
+    users: dict[tuple[int, int], _User | None] = {}
     with scoping.all_accounts("public data is fetched once for all bots"):
-        series: dict[int, dict[str, int]] = {}
-        for bot in Bot.objects.filter(active_bots()).only("pk", "strategy", "settings", "settings_version"):
-            try:
-                strategy = get_strategy(bot.strategy)
-                settings = compiled("bot", bot.pk, bot.settings_version, strategy, bot.settings)
-            except TradebotError:
-                continue  # the cycle reports it to the owner
-            series[bot.pk] = _by_name(strategy, settings)
-        pairs = BotProduct.objects.filter(bot__in=series, enabled=True).values_list(
-            "bot_id", "product__exchange", "product__symbol"
-        )
-        for bot_id, exchange, symbol in pairs:
-            note(exchange, symbol, series[bot_id])
-        deals = (
-            Position.objects.filter(status__in=POSITION_ACTIVE)
-            .select_related("product")
-            .only("pk", "strategy", "settings", "settings_version", "product__exchange", "product__symbol")
-        )
-        for position in deals:
-            exchange, symbol = position.product.exchange, position.product.symbol
-            note(exchange, symbol, {})
-            try:
-                strategy = get_strategy(position.strategy)
-                settings = compiled("deal", position.pk, position.settings_version, strategy, position.settings)
-            except TradebotError:
-                continue
-            note(exchange, symbol, _by_name(strategy, settings))
+        active = Bot.objects.filter(active_bots()).order_by()
+        readable = {
+            pk: found
+            for pk, found in settings_of(active.only("pk", "strategy", "settings_version")).items()
+            if not isinstance(found, TradebotError)
+        }
+        pairs = BotProduct.objects.filter(bot__in=active.values("pk"), enabled=True).order_by()
+        for bot_id, product_id in pairs.values_list("bot_id", "product_id"):
+            if (user := readable.get(bot_id)) is not None:
+                users[product_id, id(user[1])] = user
+        deals = Position.objects.filter(status__in=POSITION_ACTIVE).order_by()
+        for position in deals.only("pk", "product_id", "strategy", "settings", "settings_version"):
+            user = _user_of(position)
+            users[position.product_id, id(user and user[1])] = user
+    return _by_market(users)
+
+
+def _user_of(position: Position) -> _User | None:
+    try:
+        strategy = get_strategy(position.strategy)
+        settings = compiled("deal", position.pk, position.settings_version, strategy, position.settings)
+    except TradebotError:
+        return None
+    return strategy, settings
+
+
+def _by_market(users: Mapping[tuple[int, int], _User | None]) -> Needs:
+    wanted: Needs = defaultdict(lambda: defaultdict(dict))
+    products = Product.objects.in_bulk({product_id for product_id, _ in users})
+    for (product_id, _), user in users.items():
+        product = products[product_id]
+        counts = wanted[product.exchange][product.symbol]
+        series = user[0].required_series(user[1]) if user else {}
+        for timeframe, count in series.items():
+            counts[timeframe.value] = max(count, counts.get(timeframe.value, SMALLEST_HISTORY))
     return wanted
-
-
-def _by_name(strategy: Strategy, settings: Any) -> dict[str, int]:
-    return {timeframe.value: count for timeframe, count in strategy.required_series(settings).items()}

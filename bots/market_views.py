@@ -10,7 +10,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
+from bots.conditions import Verdict
 from bots.strategies.base import InMemoryMarketView, MarketView, Quote
 from marketdata import market, sources
 from marketdata.models import Product
@@ -23,8 +25,19 @@ __all__ = ["build"]
 SMALLEST_HISTORY = 300
 KEPT_VIEWS = 2_000
 
+
+class SharedView(InMemoryMarketView):
+    """A view that all bots of a cycle look at: trees that are equal are evaluated once (``conditions.evaluate``)."""
+
+    __slots__ = ("verdicts",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.verdicts: dict[Any, Verdict] = {}
+
+
 _Signature = tuple[tuple[str | int | float, ...], ...]
-_kept: OrderedDict[int, tuple[_Signature, InMemoryMarketView]] = OrderedDict()
+_kept: OrderedDict[int, tuple[_Signature, SharedView]] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -73,7 +86,7 @@ def _view(product: Product, candles: dict[Timeframe, Candles]) -> InMemoryMarket
         if kept is not None and kept[0] == signature and kept[1].product == product.terms:
             _kept.move_to_end(product.pk)
             return kept[1]
-        view = InMemoryMarketView(product.terms, candles)
+        view = SharedView(product.terms, candles)
         _kept[product.pk] = (signature, view)
         while len(_kept) > KEPT_VIEWS:
             _kept.popitem(last=False)

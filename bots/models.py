@@ -14,6 +14,7 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedManager, OwnedModel
+from tradebot.core.words import Category
 
 
 class BudgetKind(models.TextChoices):
@@ -92,10 +93,17 @@ class BotProduct(OwnedModel):
     last_message = models.CharField(max_length=400, blank=True)
     last_evidence = models.JSONField(default=dict, blank=True)
     last_changed_at = models.DateTimeField(null=True, blank=True)
+    short_code = models.CharField(
+        max_length=60, blank=True, help_text="The same about short deals, of bots that trade both ways."
+    )
+    short_message = models.CharField(max_length=400, blank=True)
+    short_evidence = models.JSONField(default=dict, blank=True)
+    short_changed_at = models.DateTimeField(null=True, blank=True)
     evaluated_until = models.JSONField(
         default=dict,
         blank=True,
-        help_text="Per timeframe, the opening time of the last candle whose crossings were judged.",
+        help_text="Per timeframe (“short 5m” for the other direction of a bot that trades both ways), the opening time "
+        "of the last candle whose crossings were judged.",
     )
 
     class Meta:
@@ -202,3 +210,29 @@ class ReplayRun(OwnedModel):
 
     def __str__(self) -> str:
         return f"replay {self.pk} ({self.status})"
+
+
+class CoinReview(OwnedModel):
+    """What a person thinks of a coin; it goes before what the operator thinks (``marketdata.models.Coin``)."""
+
+    account_path = None
+    owner_path = "owner"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="coin_reviews")
+    code = models.CharField(max_length=20, help_text="Currency code, such as BTC.")
+    category = models.CharField(max_length=12, choices=[(word.value, word.value) for word in Category])
+
+    class Meta:
+        ordering = ["code"]
+        constraints = [models.UniqueConstraint(fields=["owner", "code"], name="coin_review_once")]
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.category}"
+
+
+# Django finds models through this module; the larger group has one of its own.
+from bots.backtesting.models import Backtest as Backtest  # noqa: E402
+from bots.backtesting.models import BacktestDeal as BacktestDeal  # noqa: E402
+from bots.backtesting.models import JobStatus as JobStatus  # noqa: E402
+from bots.backtesting.models import Sweep as Sweep  # noqa: E402
+from bots.backtesting.models import SweepPoint as SweepPoint  # noqa: E402

@@ -1,28 +1,15 @@
-"""Market data in the admin: to look at; the loops write it."""
+"""Market data in the admin: to look at, as the loops write it. What the operator thinks of coins is edited here."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
-from marketdata.models import CandleSeries, MarketStatus, Product
-
-
-class _ReadOnlyAdmin(admin.ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from marketdata.models import CandleSeries, Coin, MarketStatus, Product
+from tradebot.core.admin import AuditedAdmin, ReadOnlyAdmin
 
 
 @admin.register(Product)
-class ProductAdmin(_ReadOnlyAdmin):
+class ProductAdmin(ReadOnlyAdmin):
     """Products and their terms."""
 
     list_display = [
@@ -40,7 +27,7 @@ class ProductAdmin(_ReadOnlyAdmin):
 
 
 @admin.register(CandleSeries)
-class CandleSeriesAdmin(_ReadOnlyAdmin):
+class CandleSeriesAdmin(ReadOnlyAdmin):
     """Which candles are held."""
 
     list_display = ["product", "timeframe", "start", "end"]
@@ -50,8 +37,17 @@ class CandleSeriesAdmin(_ReadOnlyAdmin):
 
 
 @admin.register(MarketStatus)
-class MarketStatusAdmin(_ReadOnlyAdmin):
+class MarketStatusAdmin(ReadOnlyAdmin):
     """How each market answers."""
 
     list_display = ["exchange", "feed", "last_success_at", "last_error_at", "consecutive_failures", "last_error"]
     list_filter = ["exchange", "feed"]
+
+
+@admin.register(Coin)
+class CoinAdmin(AuditedAdmin):
+    """How far each coin is trusted, and which are stable. People may think otherwise for themselves."""
+
+    list_display = ["code", "category", "is_stable", "note"]
+    list_filter = ["category", "is_stable"]
+    search_fields = ["code", "note"]

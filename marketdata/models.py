@@ -1,20 +1,24 @@
 """Public market data as rows: products, candles, what the candle store covers, how each market answers.
 
-Everything here is the same for every user, so these are plain models without an owner.
+Market data is the same for every user, so these are plain models without an owner. Only a download of history belongs
+to the person who asked for it.
 """
 
 from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
 from django.db import models
 
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import Timeframe
 from tradebot.core import clock
 from tradebot.core.money import AmountField
+from tradebot.core.scoping import OwnedModel
+from tradebot.core.words import Category
 
-__all__ = ["Candle", "CandleSeries", "MarketStatus", "Product"]
+__all__ = ["Candle", "CandleSeries", "Category", "Coin", "HistoryDownload", "MarketStatus", "Product"]
 
 TIMEFRAMES = [(timeframe.value, timeframe.value) for timeframe in Timeframe]
 
@@ -135,3 +139,61 @@ class MarketStatus(models.Model):
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.feed}"
+
+
+class Coin(models.Model):
+    """What the operator thinks of a coin. A coin without a row is unreviewed; people may differ for themselves."""
+
+    code = models.CharField(max_length=20, unique=True, help_text="Currency code, such as BTC.")
+    category = models.CharField(
+        max_length=12,
+        choices=[(word.value, word.value) for word in Category],
+        blank=True,
+        help_text="Empty: unreviewed.",
+    )
+    is_stable = models.BooleanField(default=False, help_text="Kept at the value of another currency, as USDC is.")
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["code"]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class HistoryDownload(OwnedModel):
+    """Candles that somebody asked to be fetched from a market's public source into the candle store."""
+
+    account_path = None
+    owner_path = "owner"
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Waiting"
+        RUNNING = "running", "Running"
+        FINISHED = "finished", "Finished"
+        CANCELLED = "cancelled", "Cancelled"
+        FAILED = "failed", "Failed"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="history_downloads")
+    product = models.ForeignKey(Product, models.CASCADE, related_name="+")
+    timeframe = models.CharField(max_length=3, choices=TIMEFRAMES)
+    start = models.BigIntegerField(help_text="Opening time of the first candle wanted, Unix seconds UTC.")
+    end = models.BigIntegerField(help_text="Opening time of the first candle not wanted, Unix seconds UTC.")
+    cursor = models.BigIntegerField(default=0, help_text="Everything before this moment has been asked for.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    candles = models.PositiveIntegerField(default=0, help_text="Candles written so far.")
+    gaps = models.JSONField(
+        default=list, blank=True, help_text="Stretches without trades: [[start, end), …] in seconds."
+    )
+    cancel_requested = models.BooleanField(default=False)
+    error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=clock.now)
+    touched_at = models.DateTimeField(default=clock.now, help_text="When a worker last made progress.")
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["status"], name="history_download_status")]
+
+    def __str__(self) -> str:
+        return f"history of product {self.product_id} {self.timeframe} ({self.status})"

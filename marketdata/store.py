@@ -38,6 +38,8 @@ SETTLE_SECONDS: Final = 30
 CACHED_CANDLES: Final = 1_500_000
 SMALLEST_TRIM: Final = 4_096
 ROWS_PER_INSERT: Final = 2_000
+MOST_JOINED: Final = 20_000
+"""Candles that are fetched to join the newest ones to a stretch that was left behind: two weeks of minutes."""
 
 Held = Mapping[Timeframe, CandleSeries]
 
@@ -163,7 +165,7 @@ class CandleStore:
         if held is None:
             held = self.coverage([product.pk]).get(product.pk, {})
         received = 0
-        for first, last in _missing(held.get(base), lo, hi):
+        for first, last in _missing(held.get(base), lo, hi, base.seconds):
             candles = source.candles(product.symbol, base, first, last)
             self.write(product, base, candles, first, _settled(candles, base, first, last, now))
             received += len(candles)
@@ -257,11 +259,18 @@ def _base(timeframe: Timeframe, held: Held) -> Timeframe | None:
     return max(fitting, key=lambda own: own.seconds) if fitting else None
 
 
-def _missing(held: CandleSeries | None, lo: int, hi: int) -> list[tuple[int, int]]:
-    """Return the stretches to ask for so that [lo, hi) is held without a hole."""
+def _missing(held: CandleSeries | None, lo: int, hi: int, seconds: int = 60) -> list[tuple[int, int]]:
+    """Return the stretches to ask for so that [lo, hi) is held without a hole.
+
+    What lies between it and an older stretch is fetched as well where that is less than the older one has: somebody's
+    downloaded history is not given up for the last few candles. Otherwise they take its place.
+    """
     if hi <= lo:
         return []
-    if held is None or lo > held.end:  # far behind: what lies between is not worth fetching
+    if held is None:
+        return [(lo, hi)]
+    between = lo - held.end
+    if between > min(held.end - held.start, MOST_JOINED * seconds):  # far behind: not worth fetching
         return [(lo, hi)]
     stretches = []
     if lo < held.start:

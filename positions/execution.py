@@ -89,6 +89,7 @@ def send(order: Order) -> Order:
                 quote_size=order.quote_size,
                 limit_price=order.limit_price,
                 expires_at=order.expires_at,
+                reference_price=order.reference_price,
             )
         )
     except VenueRejected as error:

@@ -8,8 +8,9 @@ Both :func:`intend_open` and :func:`intend` do, in one transaction:
 3. Bring sizes and prices to the product's steps: sizes down, buy prices down, sell prices up (F24). An exit never
    exceeds what the deal holds nor what the wallet has (F25); a remainder too small to trade closes as dust (F29).
 4. Refuse what is below the venue's minimums, with the numbers (F27).
-5. Check the free balance less the holds of orders that the venue may not know of yet. Unknown is not zero and not
-   enough: entries are refused (F34). Exits go ahead, the venue has the last word.
+5. Check the free balance less the holds of orders that the venue may not know of yet, and less what open deals need
+   (:mod:`positions.reserves`). Unknown is not zero and not enough: entries are refused (F34). Exits go ahead, the venue
+   has the last word.
 6. Insert the order, status ``intended``, with its hold. Uniqueness constraints stand behind step 2.
 
 The client id derives from the deal's uid, the purpose and the sequence, so it is unique by construction (F9), and the
@@ -37,6 +38,7 @@ from marketdata.models import Product
 from positions import numbers
 from positions.booking import announce_position, close_as_dust, is_dust, lock_account, remaining_base, write
 from positions.models import Order, Position
+from positions.reserves import spoken_for
 from positions.states import (
     ENTRY_PURPOSES,
     EXIT_PURPOSES,
@@ -133,8 +135,9 @@ def intend_open(
 ) -> Order:
     """Write down a new deal and its base order (steps above) and return the order; ``order.position`` is the deal.
 
-    ``expected_active`` is the number of active deals on this pair that the caller decided on, if it counted them: where
-    several deals per pair are allowed, it keeps one decision from being acted on twice. Raises OrderRefused
+    Both limits count the bot's deals of this direction. ``expected_active`` is the number of its active deals of this
+    direction on this pair that the caller decided on, if it counted them: where several deals per pair are allowed, it
+    keeps one decision from being acted on twice. Raises OrderRefused
     (``trading_paused``, ``bot_stopped``, ``deal_limit``, ``pair_deal_limit``, ``duplicate_intent``,
     ``product_not_trading``, ``missing_price``, ``balance_unknown``, ``insufficient_balance``, ``below_minimum`` …) and
     InvalidInput.
@@ -250,34 +253,33 @@ def _free_slot(
     max_deals_per_pair: int,
     expected_active: int | None,
 ) -> int:
-    """Return the number of a free slot of this pair. Raises OrderRefused when there is none (F10)."""
+    """Return the number of a free slot of this pair and direction. Raises OrderRefused when there is none (F10)."""
     if bot is None:
         return 0
     active = list(
-        Position.objects.filter(account=account, bot=bot, status__in=POSITION_ACTIVE)
+        Position.objects.filter(account=account, bot=bot, direction=direction, status__in=POSITION_ACTIVE)
         .order_by("id")
-        .values_list("product_id", "direction", "slot")
+        .values_list("product_id", "slot")
     )
-    on_pair = [row for row in active if row[0] == product.pk]
-    if expected_active is not None and len(on_pair) != expected_active:
+    taken = {slot for product_id, slot in active if product_id == product.pk}
+    if expected_active is not None and len(taken) != expected_active:
         raise OrderRefused(
-            "duplicate_intent", "This decision has been acted on.", seen=expected_active, active=len(on_pair)
+            "duplicate_intent", "This decision has been acted on.", seen=expected_active, active=len(taken)
         )
     if len(active) >= max_active_deals:
         raise OrderRefused(
             "deal_limit",
-            f"The bot has {len(active)} of {max_active_deals} deals.",
+            f"The bot has {len(active)} of {max_active_deals} {direction} deals.",
             active=len(active),
             limit=max_active_deals,
         )
-    if len(on_pair) >= max_deals_per_pair:
+    if len(taken) >= max_deals_per_pair:
         raise OrderRefused(
             "pair_deal_limit",
-            f"The bot has {len(on_pair)} of {max_deals_per_pair} deals on {product.symbol}.",
-            active=len(on_pair),
+            f"The bot has {len(taken)} of {max_deals_per_pair} {direction} deals on {product.symbol}.",
+            active=len(taken),
             limit=max_deals_per_pair,
         )
-    taken = {slot for _, way, slot in on_pair if way == direction}
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
@@ -304,6 +306,8 @@ def _check_position(position: Position, intent: Intent) -> None:
 
 
 def _check_ceiling(position: Position, sized: _Sized, intent: Intent) -> None:
+    if not position.budget_quote:
+        return  # a deal without a ceiling
     spent = position.quote_spent if position.direction == Direction.LONG else position.quote_received
     price = sized.limit_price or intent.reference_price or ZERO
     added = sized.quote_size if sized.quote_size is not None else (sized.base_size or ZERO) * price
@@ -351,13 +355,18 @@ def _size_entry(account: Account, product: Product, direction: Direction, intent
     else:
         currency, hold = product.quote, (quote if quote is not None else (base or ZERO) * price) * (ONE + _fee(venue))
     free = free_balance(account, currency, venue)
-    if hold > free:
+    kept = _kept_for_deals(account, currency, venue)
+    if hold > free - kept:
+        more = f"; {plain(quantize(kept))} more belong to open deals" if kept else ""
+        extra: dict[str, Any] = {"kept": kept} if kept else {}
         raise OrderRefused(
             "insufficient_balance",
-            f"{plain(quantize(hold))} {currency} with fees are needed, {plain(free)} are free.",
+            f"{plain(quantize(hold))} {currency} with fees are needed, "
+            f"{plain(quantize(max(free - kept, ZERO)))} are free{more}.",
             needed=hold,
-            free=free,
+            free=max(free - kept, ZERO),
             currency=currency,
+            **extra,
         )
     return _Sized(side, base, quote, limit, currency, hold)
 
@@ -464,6 +473,30 @@ def free_balance(account: Account, currency: str, venue: Venue | None = None) ->
     return balance.free - holds["total"]
 
 
+def _kept_for_deals(account: Account, currency: str, venue: Venue) -> Decimal:
+    """Return what of ``currency`` the account's open deals need. Raises OrderRefused while a price is not known."""
+    rows = Position.objects.filter(
+        Q(direction=Direction.LONG, product__base=currency) | Q(direction=Direction.SHORT, product__quote=currency),
+        account=account,
+        status__in=POSITION_ACTIVE,
+    )
+    positions = list(rows.select_related("product"))
+    if not positions:
+        return ZERO
+    closes = Order.objects.filter(position__in=positions, status__in=WORKING, purpose__in=EXIT_PURPOSES)
+    claimed: dict[int, Decimal] = {}
+    for pk, amount in closes.values_list("position_id", "hold_amount"):
+        claimed[pk] = claimed.get(pk, ZERO) + amount
+    shorts = {position.product.symbol for position in positions if position.direction == Direction.SHORT}
+    try:
+        quotes = market.quotes(account.exchange, shorts) if shorts else {}
+        marks = {symbol: quote.mark for symbol, quote in quotes.items()}
+        taker = venue.fee_rates()[1]
+        return spoken_for(positions, currency, lambda position: marks.get(position.product.symbol), taker, claimed)
+    except TradebotError as error:
+        raise OrderRefused("balance_unknown", f"What open deals need is not known: {error.message}") from error
+
+
 def _insert(position: Position, account: Account, intent: Intent, sized: _Sized) -> Order:
     levels = max(intent.levels, 1) if intent.purpose is Purpose.SAFETY_ORDER else intent.levels
     return Order.objects.create(
@@ -477,6 +510,7 @@ def _insert(position: Position, account: Account, intent: Intent, sized: _Sized)
         base_size=sized.base_size,
         quote_size=sized.quote_size,
         limit_price=sized.limit_price,
+        reference_price=None if intent.reference_price is None else quantize(intent.reference_price),
         expires_at=intent.expires_at,
         levels=levels if intent.purpose in ENTRY_PURPOSES else 0,
         exit_reason=intent.exit_reason or "",

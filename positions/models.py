@@ -151,6 +151,7 @@ class Order(OwnedModel):
     base_size = AmountField(null=True, blank=True)
     quote_size = AmountField(null=True, blank=True)
     limit_price = AmountField(null=True, blank=True)
+    reference_price = AmountField(null=True, blank=True, help_text="The price that it was decided at.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Good till then; null is good till cancelled.")
     levels = models.PositiveIntegerField(default=0, help_text="Ladder levels that it buys.")
     exit_reason = models.CharField(max_length=20, choices=_choices(ExitReason), blank=True)

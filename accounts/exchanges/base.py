@@ -25,7 +25,8 @@ class NewOrder:
 
     Market buys carry ``quote_size``, the value before fees (spent including fees never exceeds it plus the fee rate's
     share), or a ``base_size`` when so much has to be bought back; everything else carries ``base_size``. ``expires_at``
-    is for limit orders; None is good till cancelled.
+    is for limit orders; None is good till cancelled. ``reference_price`` is the price that the order was decided at: on
+    recordings a market order never fills better than that.
     """
 
     client_order_id: UUID
@@ -36,6 +37,7 @@ class NewOrder:
     quote_size: Decimal | None = None
     limit_price: Decimal | None = None
     expires_at: datetime | None = None
+    reference_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

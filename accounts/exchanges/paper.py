@@ -8,7 +8,8 @@ answers: calling it inside another transaction, whose rollback would make the an
 How orders fill:
 
 * Market orders at once and completely: by walking the order book where the market has one at no cost (the simulated
-  one), else at best bid or ask; in both cases worse by the account's slippage, on a valid price step. Taker fee.
+  one), else at best bid or ask; in both cases worse by the account's slippage, on a valid price step. Taker fee. On
+  recordings never better than the price the order was decided at (``paper_rules.never_better``).
 * Limit orders that cross the market when they arrive: the same way as far as the limit allows, taker fee. The rest
   stays in the book with a hold, and :func:`~accounts.exchanges.paper_matching.match_resting` fills it at exactly its
   limit, maker fee.
@@ -34,22 +35,12 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
-from accounts.exchanges.paper_fills import (
-    Costs,
-    close,
-    execute,
-    reachable,
-    remaining,
-    report_of,
-    rest,
-    slipped,
-    trade_of,
-    walked,
-)
+from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of, rest, trade_of
 from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
+from accounts.exchanges.paper_rules import Costs, never_better, reachable, slipped, walked
 from accounts.models import Account, PaperBalance, PaperOrder, PaperTerms, PaperTrade
-from marketdata import market
+from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.sources.base import BookLevel, Quote
 from tradebot.core import clock
@@ -161,7 +152,7 @@ class PaperVenue:
     # Details ---------------------------------------------------------------------------------------------------------
 
     def _costs(self) -> Costs:
-        return Costs.of(PaperTerms.objects.filter(account_id=self.account_id).first())
+        return costs_of(PaperTerms.objects.filter(account_id=self.account_id).first())
 
     def _meet_market(self, order: NewOrder, now: datetime) -> _Market:
         """Look at product and market, outside of any lock. Raises VenueRejected."""
@@ -177,6 +168,8 @@ class PaperVenue:
         _check_terms(order, product, quote, now)
         levels = book_levels(self.exchange, order.symbol, order.side, now)
         best = quote.ask if order.side is Side.BUY else quote.bid
+        if self.exchange == sources.REPLAY and order.order_type is OrderType.MARKET:
+            best = never_better(order.side, best, order.reference_price)
         return _Market(product, quote, levels or (BookLevel(best, LARGEST),), bool(levels))
 
     def _take(self, order: NewOrder, met: _Market, now: datetime) -> OrderReport:

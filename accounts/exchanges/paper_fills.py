@@ -1,93 +1,33 @@
-"""How the paper venue fills: at which price, for what fee, and what that does to an order and its account's balances.
+"""What a fill does to a paper order and to its account's balances. Its figures come from ``paper_rules``.
 
-Everything here is computed from what it is given; nothing is read from or written to the database but through the
-:class:`~accounts.exchanges.paper_ledger.Ledger` of the surrounding transaction.
+Nothing is read from or written to the database but through the :class:`~accounts.exchanges.paper_ledger.Ledger` of the
+surrounding transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from accounts.exchanges.base import OrderReport, Trade
 from accounts.exchanges.paper_ledger import Ledger
+from accounts.exchanges.paper_rules import Costs, execution, hold_for
 from accounts.models import PaperEntry, PaperOrder, PaperTerms, PaperTrade
-from marketdata.sources.base import BookLevel
-from tradebot.core.decimals import HUNDRED, ONE, QUANTUM, ZERO, ceil_to, floor_to
+from tradebot.core.decimals import HUNDRED, ZERO
 from tradebot.core.words import OrderStatus, OrderType, Side
 
-__all__ = [
-    "Costs",
-    "close",
-    "execute",
-    "hold_for",
-    "reachable",
-    "remaining",
-    "report_of",
-    "rest",
-    "slipped",
-    "trade_of",
-    "walked",
-]
+__all__ = ["close", "costs_of", "execute", "remaining", "report_of", "rest", "trade_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What trading on one account costs: fractions, e.g. 0.006; ``fee_in_base`` is about buys only."""
-
-    maker: Decimal
-    taker: Decimal
-    slippage: Decimal
-    fee_in_base: bool
-
-    @classmethod
-    def of(cls, terms: PaperTerms | None) -> Costs:
-        """Return the costs of an account with these terms; without terms of its own the usual ones apply."""
-        terms = terms or PaperTerms()
-        return cls(
-            terms.maker_fee_pct / HUNDRED,
-            terms.taker_fee_pct / HUNDRED,
-            terms.slippage_pct / HUNDRED,
-            terms.fee_currency == PaperTerms.FeeCurrency.BASE,
-        )
-
-
-# Prices -------------------------------------------------------------------------------------------------------------
-
-
-def reachable(side: str, levels: Sequence[BookLevel], limit: Decimal) -> list[BookLevel]:
-    """Return the levels, best first, that an order of this side may take without going beyond its limit."""
-    return [level for level in levels if (level.price <= limit if side == Side.BUY else level.price >= limit)]
-
-
-def walked(levels: Sequence[BookLevel], *, base: Decimal | None = None, quote: Decimal | None = None) -> Decimal:
-    """Return the average price of taking ``base``, or of spending ``quote``, from ``levels`` (best first, not empty).
-
-    What the levels do not offer is taken at the last one's price.
-    """
-    left = base if base is not None else quote
-    if left is None or left <= ZERO:
-        raise ValueError("an amount above zero is needed")
-    got_base = got_quote = ZERO
-    for number, level in enumerate(levels, 1):
-        affordable = left if base is not None else left / level.price
-        take = affordable if number == len(levels) else min(level.size, affordable)
-        got_base += take
-        got_quote += take * level.price
-        left -= take if base is not None else take * level.price
-        if left <= ZERO:
-            break
-    return got_quote / got_base
-
-
-def slipped(side: str, price: Decimal, slippage: Decimal, increment: Decimal, limit: Decimal | None = None) -> Decimal:
-    """Return the price a taker gets: worse by ``slippage`` (a fraction), on a valid step, never beyond ``limit``."""
-    if side == Side.BUY:
-        worse = ceil_to(price * (ONE + slippage), increment)
-        return worse if limit is None else min(worse, limit)
-    worse = max(floor_to(price * (ONE - slippage), increment), increment)
-    return worse if limit is None else max(worse, limit)
+def costs_of(terms: PaperTerms | None) -> Costs:
+    """Return the costs of an account with these terms; without terms of its own the usual ones apply."""
+    terms = terms or PaperTerms()
+    return Costs(
+        terms.maker_fee_pct / HUNDRED,
+        terms.taker_fee_pct / HUNDRED,
+        terms.slippage_pct / HUNDRED,
+        terms.fee_currency == PaperTerms.FeeCurrency.BASE,
+    )
 
 
 # Orders -------------------------------------------------------------------------------------------------------------
@@ -96,15 +36,6 @@ def slipped(side: str, price: Decimal, slippage: Decimal, increment: Decimal, li
 def remaining(order: PaperOrder) -> Decimal:
     """Return the base of a sized order that is not filled."""
     return (order.base_size or ZERO) - order.filled_base
-
-
-def hold_for(order: PaperOrder, costs: Costs) -> Decimal:
-    """Return what a limit order claims for its unfilled rest: base of a sell; quote of a buy with the dearer fee."""
-    rest = remaining(order)
-    if order.side == Side.SELL:
-        return rest
-    rate = ZERO if costs.fee_in_base else max(costs.maker, costs.taker)
-    return ceil_to(rest * (order.limit_price or ZERO) * (ONE + rate), QUANTUM)
 
 
 def _paying_currency(order: PaperOrder) -> str:
@@ -118,7 +49,7 @@ def _claim(ledger: Ledger, order: PaperOrder, hold: Decimal) -> None:
 
 def rest(ledger: Ledger, order: PaperOrder, costs: Costs) -> None:
     """Put a new limit order into the book with its hold. Raises Overdrawn."""
-    _claim(ledger, order, hold_for(order, costs))
+    _claim(ledger, order, hold_for(order.side, remaining(order), order.limit_price or ZERO, costs))
     order.status = OrderStatus.OPEN
 
 
@@ -133,42 +64,44 @@ def execute(
 ) -> PaperTrade | None:
     """Fill ``base`` of ``order`` at ``price`` and return the trade, still unsaved; None when it is worth nothing.
 
-    Changes the order (amounts, hold, status) and the ledger. Products of prices and sizes are cut to 18 places, so a
-    buy never costs more than was claimed for it; when fees were raised after it was placed, it pays at most that.
-    Raises Overdrawn for a market order that the free balance does not cover.
+    Changes the order (amounts, hold, status) and the ledger; the figures are those of
+    :func:`~accounts.exchanges.paper_rules.execution`. Raises Overdrawn for a market order that the free balance does
+    not cover.
     """
-    quote = floor_to(base * price, QUANTUM)
-    if base <= ZERO or quote <= ZERO:
+    rests = order.order_type == OrderType.LIMIT
+    done = execution(
+        order.side,
+        base,
+        price,
+        costs,
+        is_maker=is_maker,
+        limit=order.limit_price if rests else None,
+        rest=remaining(order) - base if rests else ZERO,
+        hold=order.hold,
+    )
+    if done is None:
         return None
-    buys, rests = order.side == Side.BUY, order.order_type == OrderType.LIMIT
-    fee_in_base = buys and costs.fee_in_base
-    rate = costs.maker if is_maker else costs.taker
-    fee = floor_to((base if fee_in_base else quote) * rate, QUANTUM)
-    order.filled_base += base
-    if buys and rests and not fee_in_base:
-        still_needed = ceil_to(remaining(order) * (order.limit_price or ZERO), QUANTUM)
-        fee = max(ZERO, min(fee, order.hold - quote - still_needed))
-    order.filled_quote += quote
-    order.fee_total += fee
+    order.filled_base += done.base
+    order.filled_quote += done.quote
+    order.fee_total += done.fee
     trade = PaperTrade(
         account_id=order.account_id,
         order=order,
-        price=price,
-        base=base,
-        quote=quote,
-        fee=fee,
-        fee_currency=order.base_currency if fee_in_base else order.quote_currency,
+        price=done.price,
+        base=done.base,
+        quote=done.quote,
+        fee=done.fee,
+        fee_currency=order.base_currency if done.fee_in_base else order.quote_currency,
         is_maker=is_maker,
         at=ledger.now,
     )
-    paid = base if not buys else quote if fee_in_base else quote + fee
     if rests:
-        _claim(ledger, order, min(hold_for(order, costs), order.hold - paid))
+        _claim(ledger, order, done.hold)
     else:
-        ledger.require(order.account_id, _paying_currency(order), paid)
+        ledger.require(order.account_id, _paying_currency(order), done.paid)
     _settle(ledger, order, trade)
-    done = order.base_size is None or remaining(order) <= ZERO
-    order.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
+    whole = order.base_size is None or remaining(order) <= ZERO
+    order.status = OrderStatus.FILLED if whole else OrderStatus.PARTIALLY_FILLED
     order.updated_at = ledger.now
     return trade
 

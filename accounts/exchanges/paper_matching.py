@@ -24,8 +24,9 @@ import structlog
 from django.db import transaction
 
 from accounts.exchanges.base import OrderReport
-from accounts.exchanges.paper_fills import Costs, close, execute, reachable, remaining, report_of
+from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of
 from accounts.exchanges.paper_ledger import Ledger
+from accounts.exchanges.paper_rules import CANDLE_SHARE, Costs, reachable, trades_through
 from accounts.models import Account, PaperOrder, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
@@ -41,8 +42,6 @@ __all__ = ["CANDLE_SHARE", "book_levels", "match_resting"]
 
 log = structlog.get_logger(__name__)
 
-CANDLE_SHARE: Final = Decimal("0.25")
-"""The part of a recorded candle's volume that one account's resting orders may have of it."""
 MARKETS_WITH_FREE_BOOK: Final = frozenset({sources.SIMULATED})
 """Markets whose order book is computed here; any other one would cost a request to the venue for each order."""
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
@@ -112,7 +111,7 @@ def _match(look: _Look, order_ids: Mapping[int, Sequence[int]]) -> dict[int, lis
         trades: list[PaperTrade] = []
         changed: set[int] = set()
         for (account_id, symbol), group in groups.items():
-            found = look.fill(ledger, symbol, group, Costs.of(terms.get(account_id)))
+            found = look.fill(ledger, symbol, group, costs_of(terms.get(account_id)))
             trades += found
             changed |= {trade.order_id for trade in found}
             for order in group:
@@ -251,9 +250,8 @@ class _Recording:
         if not fresh or (order.expires_at is not None and opened + self.seconds > order.expires_at.timestamp()):
             return False
         step = self.product.price_increment
-        if order.side == Side.BUY:
-            return from_float(float(self.candles.low[index]), step) < _limit(order)
-        return from_float(float(self.candles.high[index]), step) > _limit(order)
+        low, high = (from_float(float(column[index]), step) for column in (self.candles.low, self.candles.high))
+        return trades_through(order.side, _limit(order), low, high)
 
 
 class _ReplayLook(_Look):

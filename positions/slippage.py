@@ -1,0 +1,47 @@
+"""How much worse than the best price an order of a given size would fill, by the order book as it is now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+
+from accounts.exchanges.paper_rules import walked
+from marketdata import market
+from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.errors import MissingInformation
+from tradebot.core.words import Side
+
+__all__ = ["Slippage", "expected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slippage:
+    """``best`` is the price of the nearest level, ``average`` what the whole order would get.
+
+    ``pct`` is how much worse the average is than the best price, in percent, never below zero. ``offered`` is the base
+    that the visible levels offer; where the order is larger, the rest was taken at the last level's price, so ``pct``
+    is the least that it would be (``is_covered`` is false).
+    """
+
+    best: Decimal
+    average: Decimal
+    pct: Decimal
+    offered: Decimal
+    is_covered: bool
+
+
+def expected(exchange: str, symbol: str, side: Side, base: Decimal) -> Slippage:
+    """Return what taking ``base`` (above zero) from the book of this market would come to.
+
+    Asks the market, so never inside a transaction. Raises MissingInformation (``empty_book``), VenueUnavailable,
+    NotFound.
+    """
+    book = market.book(exchange, symbol)
+    levels = book.asks if side is Side.BUY else book.bids
+    if not levels:
+        raise MissingInformation("empty_book", f"Nobody trades {symbol} at the moment.")
+    with localcontext(MONEY):
+        best, average = levels[0].price, walked(levels, base=base)
+        worse = average - best if side is Side.BUY else best - average
+        offered = sum((level.size for level in levels), ZERO)
+        return Slippage(best, average, max(worse / best * HUNDRED, ZERO), offered, offered >= base)
