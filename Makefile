@@ -7,7 +7,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run test check format format-check lint types imports migrations templates bench chaos lock clean
+.PHONY: help setup dev run test check format format-check lint types imports migrations templates bench chaos parity lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: dev ## measure speed; prints figures, fails nothing
 
 chaos: dev ## kill processes at random moments for a while and look for lost or doubled orders
 	$(PY) -m pytest tests/chaos -o python_files='chaos_*.py' -s $(PYTEST_ARGS)
+
+parity: dev ## the fills of backtests against those of replays through the cycle, on all recordings (minutes a preset)
+	$(PY) -m pytest tests/parity -o python_files='parity_*.py' -p no:randomly -s $(PYTEST_ARGS)
 
 lock: dev ## lock versions again after a change of an .in file or package.json (UPGRADE=1: newest of everything)
 	$(LOCK) requirements.in -o requirements.txt

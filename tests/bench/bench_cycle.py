@@ -1,50 +1,114 @@
-"""The monitor cycle over 10,000 bots of 1,000 people, 5 pairs each, nothing to do: seconds and queries."""
+"""The monitor cycle over 10,000 bots of 1,000 people, 5 pairs each: seconds and queries.
+
+First with nothing to do, then with 200 bots that trade. ``BENCH_BOTS`` changes the number of bots.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account, PaperBalance, PaperTerms, User
 from bots import engine
 from bots.models import Bot, BotProduct
+from positions.models import Fill
 from tests.bots.world import World
 from tradebot.core import clock
 from tradebot.core.scoping import detached
 
 BOTS, PAIRS, PEOPLE = int(os.environ.get("BENCH_BOTS", "10000")), 5, 1000
+TRADING = min(200, BOTS)
+IDLE_BAR_CPU, IDLE_BAR_QUERIES, TRADING_BAR = 3.0, 40, 30.0
 NEVER = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
+Chunks = list[dict[int, list[int]]]
+
+
+@pytest.fixture(scope="module")
+def figures() -> Iterator[dict[str, str]]:
+    """Figures against their bars, printed together at the end."""
+    found: dict[str, str] = {}
+    yield found
+    for name, text in found.items():
+        print(f"\n{name}: {text}")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_idle_cycle_over_ten_thousand_bots():
+def test_a_cycle_over_ten_thousand_bots(figures: dict[str, str]) -> None:
     closes = [100 + (number % 7) * 0.3 for number in range(400)]
     world = World({f"{chr(65 + number) * 3}-USD": list(closes) for number in range(PAIRS)})
-    model = world.bot(open_conditions=NEVER)
-    chunks = _many(world, model)
-    minute = 300
+    chunks = _many(world, world.bot(open_conditions=NEVER))
     for name in ("first look, writes every reason", "second look, nothing to do", "third look, nothing to do"):
-        queries, wall, cpu = 0, time.perf_counter(), time.process_time()
-        looked = 0
-        with clock.at(world.moment(minute)):
-            for chunk in chunks:
-                with CaptureQueriesContext(connection) as captured:
-                    looked += engine.run_chunk(chunk).bots
-                queries += len(captured)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(
-            f"\ncycle, {looked} bots x {PAIRS} pairs, {name}: {wall:.2f} s wall, {cpu:.2f} s CPU, "
-            f"{queries} queries, {queries / looked * 1000:.0f} per 1,000 bots"
+        look = _cycle(world, chunks, 300)
+        figures[name] = str(look)
+        assert look.bots == BOTS
+    figures["bar of an idle cycle"] = f"{IDLE_BAR_CPU:g} s CPU, {IDLE_BAR_QUERIES} queries per 1,000 bots"
+    _let_trade(world, TRADING)
+    for name, minute in ((f"{TRADING} bots open a deal", 301), (f"{TRADING} deals open, nothing to do", 302)):
+        before = _fills()
+        look = _cycle(world, chunks, minute)
+        figures[name] = f"{look}, {_fills() - before} fills"
+    figures["bar of a cycle in which 200 bots trade"] = f"{TRADING_BAR:g} s"
+
+
+class _Cycle:
+    """What one cycle cost."""
+
+    def __init__(self) -> None:
+        self.bots, self.orders, self.queries, self.wall, self.cpu = 0, 0, 0, 0.0, 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bots} bots x {PAIRS} pairs, {self.orders} orders: {self.wall:.2f} s wall, {self.cpu:.2f} s CPU, "
+            f"{self.queries} queries, {self.queries / self.bots * 1000:.0f} per 1,000 bots"
         )
-        assert looked == BOTS
 
 
-def _many(world: World, model: Bot) -> list[dict[int, list[int]]]:
+def _cycle(world: World, chunks: Chunks, minute: int) -> _Cycle:
+    look = _Cycle()
+    with clock.at(world.moment(minute)), _counted(look):
+        wall, cpu = time.perf_counter(), time.process_time()
+        for chunk in chunks:
+            result = engine.run_chunk(chunk)
+            look.bots += result.bots
+            look.orders += result.orders
+        look.wall, look.cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return look
+
+
+@contextmanager
+def _counted(look: _Cycle) -> Iterator[None]:
+    """Count queries without keeping them: what they cost is part of the figure."""
+
+    def count(execute: Any, *args: Any) -> Any:
+        look.queries += 1
+        return execute(*args)
+
+    with connection.execute_wrapper(count):
+        yield
+
+
+def _fills() -> int:
+    with detached("bench looks"):
+        return Fill.objects.count()
+
+
+def _let_trade(world: World, count: int) -> None:
+    """Give this many bots, spread over all people, a rule that holds at once."""
+    settings = world.bot(max_active_deals=1, base_order_size="20", safety_order_size="20").settings
+    with detached("bench data"):
+        ids = list(Bot.objects.filter(name__startswith="Bench ").order_by("pk").values_list("pk", flat=True))
+        chosen = ids[:: max(BOTS // count, 1)][:count]
+        Bot.objects.filter(pk__in=chosen).update(settings=settings, settings_version=2)
+
+
+def _many(world: World, model: Bot) -> Chunks:
     """Write the bots in bulk and return chunks as the dispatcher would make them."""
     with detached("bench data"):
         people = User.objects.bulk_create([User(email=f"bench{number}@example.com") for number in range(PEOPLE)])
@@ -60,7 +124,7 @@ def _many(world: World, model: Bot) -> list[dict[int, list[int]]]:
                 Bot(
                     owner=people[number % PEOPLE],
                     account=accounts[number % PEOPLE],
-                    name=f"Bot {number}",
+                    name=f"Bench {number}",
                     settings=model.settings,
                     quote_currency="USD",
                     status=Bot.Status.RUNNING,
@@ -77,7 +141,7 @@ def _many(world: World, model: Bot) -> list[dict[int, list[int]]]:
     by_account: dict[int, list[int]] = {}
     for bot in bots:
         by_account.setdefault(bot.account_id or 0, []).append(bot.pk)
-    chunks: list[dict[int, list[int]]] = [{}]
+    chunks: Chunks = [{}]
     for account_id, ids in by_account.items():
         if sum(map(len, chunks[-1].values())) + len(ids) > engine.CHUNK_BOTS:
             chunks.append({})
