@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from accounts.access import acting_for
 from accounts.models import Account, User
 from bots import services
-from bots.models import Bot, BotTemplate, Decision
+from bots.backtesting import admin as backtest_admin  # noqa: F401 (registers its own pages)
+from bots.models import Bot, BotTemplate, CoinReview, Decision
 from tradebot.core.admin import ReadOnlyAdmin
 from tradebot.core.errors import TradebotError
 
@@ -92,3 +93,13 @@ class DecisionAdmin(ReadOnlyAdmin):
     list_filter = ["phase", "action"]
     list_select_related = ["account", "bot", "product"]
     search_fields = ["bot__name", "code", "account__owner__email"]
+
+
+@admin.register(CoinReview)
+class CoinReviewAdmin(ReadOnlyAdmin):
+    """What people think of coins, for themselves."""
+
+    list_display = ["code", "owner", "category"]
+    list_filter = ["category"]
+    list_select_related = ["owner"]
+    search_fields = ["code", "owner__email"]

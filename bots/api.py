@@ -13,24 +13,39 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from bots import services, templates
-from bots.models import Bot, BotTemplate, Decision
+from bots import bulk, looks, portable, services, strategies, templates
+from bots.capital import Budget
+from bots.form_page import merged_checks, sides_of
+from bots.models import Bot, BotTemplate, BudgetKind, Decision
 from bots.serializers import (
     AssignSerializer,
     BotChangesSerializer,
+    BotDocumentSerializer,
     BotSerializer,
+    BulkAnswerSerializer,
+    BulkPreviewSerializer,
+    BulkSerializer,
+    CopiedSerializer,
     DecisionSerializer,
+    ImportSerializer,
+    LookSerializer,
     NewBotSerializer,
     NewTemplateSerializer,
+    PreviewRequestSerializer,
+    PreviewSerializer,
     StrategySerializer,
     TemplateSerializer,
 )
 from bots.strategies import STRATEGIES
 from bots.strategies.forms import field_specs
 from positions.states import POSITION_ACTIVE
+from tradebot.core.errors import InvalidInput
 from tradebot.core.viewsets import NoFields, OwnedViewSet, validated
 
 __all__ = ["BotViewSet", "TemplateViewSet"]
+
+ENVELOPE = 1024
+"""Bytes of an import besides the document: the account and the name."""
 
 
 class BotFilter(filters.FilterSet):
@@ -102,11 +117,108 @@ class BotViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet)
         """Stop the bot and put it away. Refused while deals are open."""
         return self._act(request, services.archive_bot)
 
-    @extend_schema(request=None, responses=BotSerializer)
-    @action(detail=True, methods=["post"], url_path="check-now")
-    def check_now(self, request: Request, pk: Any = None) -> Response:
-        """Have the bot looked at as soon as possible."""
-        return self._act(request, services.check_now)
+    @extend_schema(request=None, responses=LookSerializer)
+    @action(detail=True, methods=["post"], url_path="run-now")
+    def run_now(self, request: Request, pk: Any = None) -> Response:
+        """Look at the bot now and answer what was decided."""
+        bot = self.get_object()
+        validated(NoFields, request)
+        return Response(LookSerializer(looks.run_now(bot, _person(request).email)).data)
+
+    @extend_schema(request=None, responses={201: CopiedSerializer})
+    @action(detail=True, methods=["post"])
+    def clone(self, request: Request, pk: Any = None) -> Response:
+        """Make a stopped bot like this one, on the same account."""
+        bot = self.get_object()
+        validated(NoFields, request)
+        return self._copied(portable.clone_bot(bot, _person(request)))
+
+    @extend_schema(request=AssignSerializer, responses={201: CopiedSerializer})
+    @action(detail=True, methods=["post"])
+    def copy(self, request: Request, pk: Any = None) -> Response:
+        """Make a stopped bot like this one on another account. Pairs that its market does not trade are left out."""
+        bot = self.get_object()
+        data = validated(AssignSerializer, request)
+        return self._copied(portable.copy_bot(bot, data["account"], _person(request)))
+
+    @extend_schema(responses=BotDocumentSerializer, filters=False)
+    @action(detail=True, pagination_class=None)
+    def export(self, request: Request, pk: Any = None) -> Response:
+        """The bot as a document that can be imported again."""
+        return Response(portable.exported(self.get_object()))
+
+    @extend_schema(request=PreviewRequestSerializer, responses=PreviewSerializer)
+    @action(detail=False, methods=["post"])
+    def preview(self, request: Request) -> Response:
+        """What unsaved settings come to: the ladder on each pair, its capital, and what stands against saving."""
+        data = validated(PreviewRequestSerializer, request)
+        strategy = strategies.get_strategy(data.get("strategy", "indicator_dca"))
+        parsed = strategy.settings_from_json(data["settings"])
+        account = data["account"]
+        products = services.checked_products(account.exchange, data["symbols"])
+        checked = services.checked_budget(
+            data.get("budget_kind", BudgetKind.PERCENT), data.get("budget_pct", 10), data.get("budget_fixed", 0)
+        )
+        budget = Budget(checked["budget_kind"], checked["budget_pct"], checked["budget_fixed"], data["split_budget"])
+        sides = sides_of(parsed, budget, account, products, data["shown"])
+        body = {
+            "quote": products[0].quote,
+            "workable": all(side.preview.is_workable for side in sides),
+            "checks": merged_checks(sides),
+            "sides": [side.preview for side in sides],
+        }
+        return Response(PreviewSerializer(body).data)
+
+    @extend_schema(request=ImportSerializer, responses={201: CopiedSerializer})
+    @action(detail=False, methods=["post"], url_path="import")
+    def import_document(self, request: Request) -> Response:
+        """Make a stopped bot from an exported one. Everything in the document is checked as if it had been typed."""
+        if int(request.META.get("CONTENT_LENGTH") or 0) > portable.LARGEST_DOCUMENT + ENVELOPE:
+            raise portable.too_large()
+        data = validated(ImportSerializer, request)
+        given = data["document"]
+        document = portable.read_document(given) if isinstance(given, str) else given
+        if not isinstance(document, dict):
+            raise InvalidInput("not_an_object", "An exported bot is a JSON object.", field="document")
+        person = _person(request)
+        return self._copied(portable.import_bot(person, data["account"], document, name=data.get("name", "")))
+
+    def _copied(self, made: portable.Copy) -> Response:
+        fresh = self.get_queryset().get(pk=made.bot.pk)
+        body = {"bot": fresh, "dropped": list(made.dropped), "message": made.message}
+        return Response(
+            CopiedSerializer(body, context=self.get_serializer_context()).data,
+            status=status.HTTP_201_CREATED,
+        )
+
+    @extend_schema(responses=BulkPreviewSerializer, filters=False)
+    @action(detail=True, url_path="bulk-preview", pagination_class=None)
+    def bulk_preview(self, request: Request, pk: Any = None) -> Response:
+        """What the bot's open deals are worth now, before selling or cancelling them all."""
+        return Response(BulkPreviewSerializer(bulk.bulk_preview(self.get_object())).data)
+
+    @extend_schema(request=BulkSerializer, responses=BulkAnswerSerializer)
+    @action(detail=True, methods=["post"], url_path="sell-all")
+    def sell_all(self, request: Request, pk: Any = None) -> Response:
+        """Close every open deal of the bot at market; one answer for each deal, failures included."""
+        return self._bulk(request, bulk.sell_all, "closed")
+
+    @extend_schema(request=BulkSerializer, responses=BulkAnswerSerializer)
+    @action(detail=True, methods=["post"], url_path="cancel-all")
+    def cancel_all(self, request: Request, pk: Any = None) -> Response:
+        """Give every open deal of the bot up: orders are cancelled, coins stay in the account."""
+        return self._bulk(request, bulk.cancel_all, "cancelled")
+
+    def _bulk(self, request: Request, service: Any, done: str) -> Response:
+        bot = self.get_object()
+        data = validated(BulkSerializer, request)
+        answers = service(bot, _person(request).email, stop=data["stop"])
+        body = {
+            "message": bulk.said(answers, done),
+            "failed": sum(answer.failed for answer in answers),
+            "deals": answers,
+        }
+        return Response(BulkAnswerSerializer(body).data)
 
     @extend_schema(request=AssignSerializer, responses=BotSerializer)
     @action(detail=True, methods=["post"])

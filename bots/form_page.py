@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from accounts.models import Account
 from bots import capital, market_views, strategies
-from bots.capital import Preview
+from bots.capital import Check, Preview
 from bots.conditions import Operator, Tree, describe, evaluate, vocabulary
-from bots.forms import BotDraft
+from bots.facts import money_of
+from bots.form_trees import TreeDraft
+from bots.forms import BotDraft, shares_of
 from bots.models import Bot
 from bots.services import open_deal_count
 from marketdata.indicators import INDICATORS
 from marketdata.models import Product
 from marketdata.store import store
 from marketdata.timeframes import Timeframe
+from positions.states import Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
 from tradebot.core.errors import TradebotError
 
-__all__ = ["FormPage", "LadderChart", "LadderRow", "form_page"]
+__all__ = ["VOCABULARY", "FormPage", "LadderChart", "LadderRow", "LadderSide", "form_page", "merged_checks", "sides_of"]
 
 MOST_SUGGESTED: Final = 400
 QUICK_PAIRS: Final = 8
@@ -63,6 +66,40 @@ class LadderChart:
     labels: tuple[tuple[str, str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CoinNeed:
+    """What a short sells before it buys back: base for one deal and for all, and what is free. None is not known."""
+
+    currency: str
+    one_deal: Decimal
+    all_deals: Decimal
+    free: Decimal | None
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether the coins that are free do not last for one deal."""
+        return self.free is not None and self.free < self.one_deal
+
+
+@dataclass(frozen=True, slots=True)
+class LadderSide:
+    """The ladder of one direction, as the form shows it."""
+
+    preview: Preview
+    rows: tuple[LadderRow, ...]
+    more_rows: int
+    chart: LadderChart | None
+    coins: CoinNeed | None
+
+    @property
+    def is_short(self) -> bool:
+        return self.preview.direction is Direction.SHORT
+
+    @property
+    def share_pct(self) -> Decimal:
+        return self.preview.share * HUNDRED
+
+
 @dataclass(slots=True)
 class FormPage:
     """Everything the form's template needs beyond the draft."""
@@ -78,17 +115,39 @@ class FormPage:
     suggestions: list[str]
     quick: list[str]
     parsed: Any
-    preview: Preview | None
-    rows: list[LadderRow]
-    more_rows: int
-    chart: LadderChart | None
+    sides: list[LadderSide]
     sentences: dict[str, str]
     now_symbol: str
 
     @property
+    def preview(self) -> Preview | None:
+        """Return the ladder of the first direction."""
+        return self.sides[0].preview if self.sides else None
+
+    @property
+    def rows(self) -> list[LadderRow]:
+        return list(self.sides[0].rows) if self.sides else []
+
+    @property
+    def checks(self) -> list[Check]:
+        """Return what stands for and against saving, of all directions, each sentence once."""
+        return merged_checks(self.sides)
+
+    @property
     def can_save(self) -> bool:
         """Return whether nothing is known that stands against saving."""
-        return not self.draft.errors and (self.preview is None or self.preview.is_workable)
+        return not self.draft.errors and all(side.preview.is_workable for side in self.sides)
+
+    @property
+    def step_sums(self) -> list[tuple[str, str]]:
+        """Return what the shares of each list of steps add up to, by setting."""
+        steps = self.draft.steps.items()
+        return [(name, shares_of([row for row in rows if any(row.values())])) for name, rows in steps]
+
+    @property
+    def trees(self) -> list[TreeDraft]:
+        """Return the rules, whose present values are renewed as one types."""
+        return list(self.draft.trees.values())
 
     @property
     def is_paper(self) -> bool:
@@ -97,16 +156,16 @@ class FormPage:
     @property
     def words(self) -> dict[str, Any]:
         """Return what the condition builder offers."""
-        return _VOCABULARY
+        return VOCABULARY
 
     @property
     def error_fields(self) -> list[tuple[str, str]]:
         """Return every field of the schema with its message, empty ones too: for renewing them all at once."""
-        names = strategies.get_strategy(self.draft.strategy).settings_model.model_fields
+        names = self.draft.model.model_fields
         return [(name, self.draft.errors.get(name, "")) for name in names if name not in self.draft.trees]
 
 
-_VOCABULARY: Final[dict[str, Any]] = {
+VOCABULARY: Final[dict[str, Any]] = {
     **vocabulary(),
     "indicators": [(spec.name, spec.label) for spec in INDICATORS.values()],
     "operators": [(operator.value, operator.words) for operator in Operator],
@@ -131,13 +190,13 @@ def form_page(draft: BotDraft, bot: Bot | None = None, *, take_pair: bool = Fals
     suggestions = _suggestions(account, quote, draft.symbols)
     parsed = draft.parsed()
     budget = draft.budget()
-    preview = None
+    sides: list[LadderSide] = []
     if parsed is not None and budget is not None and account is not None and products:
-        preview = _preview(draft, parsed, budget, account, products)
-    shown = preview.shown if preview else None
+        given = capital.Budget(draft.budget_kind, budget[0], budget[1], draft.split_budget)
+        sides = sides_of(parsed, given, account, products, draft.shown)
+    shown = sides[0].preview.shown if sides else None
     symbol = shown.product.symbol if shown else (products[0].symbol if products else "")
     _show_present_values(draft, parsed, next((p for p in products if p.symbol == symbol), None))
-    rows = _rows(preview) if preview else []
     return FormPage(
         draft=draft,
         bot=bot,
@@ -150,10 +209,7 @@ def form_page(draft: BotDraft, bot: Bot | None = None, *, take_pair: bool = Fals
         suggestions=suggestions,
         quick=[] if draft.symbols else suggestions[:QUICK_PAIRS],
         parsed=parsed,
-        preview=preview,
-        rows=rows[:MOST_ROWS],
-        more_rows=max(len(rows) - MOST_ROWS, 0),
-        chart=_chart(preview) if preview else None,
+        sides=sides,
         sentences=_sentences(draft, parsed),
         now_symbol=symbol,
     )
@@ -225,11 +281,69 @@ def _rank(words: Sequence[str], word: str) -> tuple[int, str]:
 # The ladder ---------------------------------------------------------------------------------------------------------
 
 
-def _preview(
-    draft: BotDraft, parsed: Any, budget: tuple[Decimal, Decimal], account: Account, products: Sequence[Product]
-) -> Preview | None:
-    given = capital.Budget(draft.budget_kind, budget[0], budget[1], draft.split_budget)
-    return capital.preview(parsed, products, capital.purse_of(account, products[0].quote), given, draft.shown)
+def sides_of(
+    parsed: Any, budget: capital.Budget, account: Account, products: Sequence[Product], shown: str = ""
+) -> list[LadderSide]:
+    """Return the ladder of each direction that the settings trade in, the long side first.
+
+    ``shown`` is the symbol of the pair to show; by default the one whose minimum is the largest.
+    """
+    purse = capital.purse_of(account, products[0].quote)
+    sides = []
+    for direction in getattr(parsed, "directions", ()):
+        found = capital.preview(parsed, products, purse, budget, shown, direction)
+        if found is None:
+            continue
+        rows = _rows(found)
+        coins = _coins(found, account) if direction is Direction.SHORT else None
+        sides.append(LadderSide(found, tuple(rows[:MOST_ROWS]), max(len(rows) - MOST_ROWS, 0), _chart(found), coins))
+    return sides
+
+
+def merged_checks(sides: Sequence[LadderSide]) -> list[Check]:
+    """Return the checks of all sides; one that both have is said once, another one says whose it is."""
+    if len(sides) < 2:
+        return [*(sides[0].preview.checks if sides else ()), *_coin_checks(sides)]
+    shared = {check.text for check in sides[0].preview.checks} & {check.text for check in sides[1].preview.checks}
+    found: dict[str, Check] = {}
+    for side in sides:
+        for check in side.preview.checks:
+            whose = "" if check.text in shared else f"{'Short' if side.is_short else 'Long'} side: "
+            found.setdefault(whose + check.text, Check(check.state, whose + check.text))
+    return [*found.values(), *_coin_checks(sides)]
+
+
+def _coin_checks(sides: Sequence[LadderSide]) -> Iterator[Check]:
+    for side in sides:
+        if side.coins is not None and side.coins.is_short:
+            need, free = _short_text(side.coins.one_deal), _short_text(side.coins.free or ZERO)
+            yield Check(
+                "warn",
+                f"A short sells coins that the account holds: a whole deal needs {need} {side.coins.currency}, "
+                f"{free} are free.",
+            )
+
+
+def _coins(preview: Preview, account: Account) -> CoinNeed | None:
+    """Return the coins that shorts on the shown pair sell; None while no size is known."""
+    report = preview.shown.report if preview.shown else None
+    if report is None or preview.shown is None or preview.nominal:
+        return None
+    with localcontext(MONEY):
+        one = sum((rung.size / rung.price for rung in report.rungs if rung.price > ZERO), ZERO)
+        everything = one * preview.deals
+    currency = preview.shown.product.base
+    try:
+        free = money_of(account, clock.now()).spendable(account.pk, currency)
+    except TradebotError:
+        free = None
+    return CoinNeed(currency, one, everything, free)
+
+
+def _short_text(value: Decimal) -> str:
+    with localcontext(MONEY) as context:
+        context.prec = 6
+        return plain(+value)
 
 
 def _rows(preview: Preview) -> list[LadderRow]:
@@ -246,7 +360,7 @@ def _rows(preview: Preview) -> list[LadderRow]:
             rows.append(
                 LadderRow(
                     name="Base" if rung.level == 0 else f"SO {rung.level}",
-                    drop_pct=-rung.drop_pct if rung.level else None,
+                    drop_pct=-preview.direction.sign * rung.drop_pct if rung.level else None,
                     price=rung.price,
                     size=rung.size,
                     total=rung.cumulative_cost,
@@ -267,7 +381,7 @@ def _chart(preview: Preview) -> LadderChart | None:
     averages = [float(rung.average_after) for rung in rungs]
     targets = [float(rung.target_after) for rung in rungs if rung.target_after is not None]
     sizes = [float(rung.size) for rung in rungs]
-    high, low = max(prices + averages + targets), min(prices)
+    high, low = max(prices + averages + targets), min(prices + averages + targets)
     largest = max(sizes) or 1.0
     step = 250 / max(1, len(rungs) - 1)
 
@@ -327,18 +441,29 @@ def _show_present_values(draft: BotDraft, parsed: Any, product: Product | None) 
 
 
 _PHASES: Final = {
-    "open_conditions": ("Opens when {}.", "No rule: opens at once, as soon as a deal is free."),
-    "add_conditions": ("Adds at a rung's price when also {}.", "No rule: adds by price alone."),
-    "close_conditions": ("Closes when {}, and the target is reached where there is one.", "No rule: closes by profit."),
+    "open": ("Opens{} when {}.", "No rule: opens{} at once, as soon as a deal is free."),
+    "add": ("Adds{} at a rung's price when also {}.", "No rule: adds{} by price alone."),
+    "close": ("Closes{} when {}, and the target is reached where there is one.", "No rule: closes{} by profit."),
 }
 
 
 def _sentences(draft: BotDraft, parsed: Any) -> dict[str, str]:
-    """Return each rule in words, for under its builder."""
+    """Return each rule in words, for under its builder, and what its mirror asks of shorts where there is one."""
     found = {}
+    directions = getattr(parsed, "directions", ())
     for name in draft.trees:
-        rule, none = _PHASES.get(name, ("When {}.", "No rule."))
+        phase = name.removeprefix("short_").removesuffix("_conditions")
         tree = getattr(parsed, name, None)
-        if isinstance(tree, Tree):
-            found[name] = none if tree.is_empty else rule.format(describe(tree))
+        if phase not in _PHASES or not isinstance(tree, Tree):
+            continue
+        is_short = name.startswith("short_") or directions == (Direction.SHORT,)
+        found[name] = _said(phase, tree, " a short" if is_short and phase == "open" else "")
+        if len(directions) > 1 and str(parsed.short_conditions) == "mirrored" and not tree.is_empty:
+            mirrored: Tree = getattr(parsed, f"{phase}_tree")(Direction.SHORT)
+            found[name] += f" Short side, mirrored: {describe(mirrored)}."
     return found
+
+
+def _said(phase: str, tree: Tree, what: str) -> str:
+    rule, none = _PHASES[phase]
+    return none.format(what) if tree.is_empty else rule.format(what, describe(tree))

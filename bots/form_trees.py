@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bots.conditions import MAX_CONDITIONS, Check, Condition, Group, Join, Operator, Tree, describe
-from marketdata.indicators import INDICATORS, IndicatorSpec
+from marketdata.indicators import INDICATORS, IndicatorSpec, Unit
 from marketdata.timeframes import Timeframe
 
 __all__ = ["ConditionDraft", "GroupDraft", "TreeDraft"]
@@ -35,7 +35,9 @@ class ParamDraft:
 
 @dataclass(slots=True)
 class ConditionDraft:
-    """One condition as typed. ``nested`` holds a deeper group as JSON, kept untouched."""
+    """One condition as typed. ``nested`` holds a deeper group as JSON, kept untouched; ``was`` is the indicator that
+    the form showed before another one was chosen.
+    """
 
     indicator: str = "rsi"
     timeframe: str = Timeframe.M15.value
@@ -45,6 +47,7 @@ class ConditionDraft:
     output: str = ""
     negate: bool = False
     nested: str = ""
+    was: str = ""
     prefix: str = ""
     error: str = ""
     check: Check | None = None
@@ -53,6 +56,11 @@ class ConditionDraft:
     @property
     def spec(self) -> IndicatorSpec | None:
         return INDICATORS.get(self.indicator)
+
+    @property
+    def now_id(self) -> str:
+        """Return the id of the place that shows what the condition says now."""
+        return f"now-{self.prefix.replace('.', '-')}"
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -85,6 +93,11 @@ class ConditionDraft:
             return describe(Tree(items=(Group.model_validate(json.loads(self.nested)),)))
         except ValueError:
             return "a group that cannot be read"
+
+    def settle(self) -> None:
+        """Ask a signal that has just been chosen in place of another indicator for its 1, the one sensible question."""
+        if self.spec is not None and self.spec.unit is Unit.SIGNAL and self.was not in ("", self.indicator):
+            self.operator, self.value = Operator.EQ.value, "1"
 
     def to_json(self) -> dict[str, Any]:
         """Return the condition for the schema; texts that are no numbers go through, to be refused there."""
@@ -173,6 +186,7 @@ class TreeDraft:
             place = conditions.setdefault((number, int(match["place"])), ConditionDraft(value=""))
             _set_part(place, part, value)
         for (number, _), condition in sorted(conditions.items(), key=lambda item: item[0])[: MAX_CONDITIONS + 1]:
+            condition.settle()
             groups[number].conditions.append(condition)
         draft.groups = [groups[number] for number in sorted(groups)][: MAX_CONDITIONS + 1]
         return draft.numbered()
@@ -267,7 +281,7 @@ def _set_part(condition: ConditionDraft, part: str, value: str) -> None:
         condition.params[part.removeprefix(_PARAM)] = value[:40]
     elif part == "negate":
         condition.negate = True
-    elif part in ("indicator", "timeframe", "operator", "value", "output"):
+    elif part in ("indicator", "timeframe", "operator", "value", "output", "was"):
         setattr(condition, part, value.strip()[:40])
     elif part == "nested":
         condition.nested = value[:20_000]

@@ -8,29 +8,57 @@ the engine does not know (F42).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from functools import lru_cache
+from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from django.http import QueryDict
-from pydantic import BaseModel, ValidationError
+from django.utils.text import slugify
+from pydantic import BaseModel
 
 from bots import strategies
 from bots.form_trees import TreeDraft
 from bots.models import Bot, BudgetKind
-from bots.strategies.base import Strategy
 from bots.strategies.forms import Choice, FieldSpec, field_specs, words
-from tradebot.core.decimals import dec, plain
+from tradebot.core.decimals import MONEY, ZERO, dec, plain
 from tradebot.core.errors import InvalidInput
 
-__all__ = ["BotDraft", "FieldView", "SectionView"]
+__all__ = ["BotDraft", "CellView", "FieldView", "SectionView"]
 
 NEW_SETTINGS: Final = "balanced"
 """The preset that an empty form starts from."""
 LONGEST_NUMBER: Final = 60
 LONG_CHOICE: Final = 16
+MOST_STEPS: Final = 20
+SHARES: Final = frozenset({"long_share_pct"})
+"""Settings that say how something is divided in two: drawn as a slider beside the number."""
+RARE: Final = frozenset(
+    {
+        "max_deals_per_pair",
+        "cooldown_seconds",
+        "deviation_reference",
+        "safety_order_type",
+        "take_profit_type",
+        "take_profit_steps",
+        "trailing_stop",
+        "stop_timeout_seconds",
+        "max_hold_hours",
+    }
+)
+"""Settings that most bots leave as they are: behind "More" until they are changed."""
+FOLDED: Final = frozenset({"Filters", "Limit orders and slippage"})
+"""Sections of such settings: folded until something in them is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellView:
+    """One number of a list's entry: the profit of the second step."""
+
+    label: str
+    unit: str
+    value: str
+    field_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +69,37 @@ class FieldView:
     value: str
     error: str
     applies: bool
-    choices: tuple[Choice, ...] = ()
     tree: TreeDraft | None = None
     unit: str = ""
+    chosen: tuple[str, ...] = ()
+    rows: tuple[tuple[CellView, ...], ...] = ()
+    total: str = ""
+    is_changed: bool = False
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return self.spec.choices
+
+    @property
+    def options(self) -> list[tuple[Choice, bool]]:
+        """Return the boxes of a field that takes several words, and whether each is ticked."""
+        return [(choice, choice.value in self.chosen) for choice in self.spec.choices]
+
+    @property
+    def is_share(self) -> bool:
+        return self.spec.name in SHARES
+
+    @property
+    def rest(self) -> str:
+        """Return what a share leaves over, in percent."""
+        try:
+            return plain(Decimal(100) - dec(_cleaned(self.value)))
+        except ValueError:
+            return ""
+
+    @property
+    def is_rare(self) -> bool:
+        return self.spec.name in RARE
 
     @property
     def field_name(self) -> str:
@@ -65,8 +121,10 @@ class FieldView:
 
     @property
     def is_wide(self) -> bool:
-        """Return whether its choices are too long for one column."""
-        return max((len(choice.label) for choice in self.choices), default=0) > LONG_CHOICE
+        """Return whether it needs more than one column."""
+        if self.spec.kind in ("choices", "steps"):
+            return True
+        return self.is_share or max((len(choice.label) for choice in self.choices), default=0) > LONG_CHOICE
 
     @property
     def placeholder(self) -> str:
@@ -96,10 +154,47 @@ class SectionView:
     def is_rules(self) -> bool:
         return all(view.tree is not None for view in self.fields)
 
+    @property
+    def applies(self) -> bool:
+        """Return whether anything in it has an effect."""
+        return any(view.applies or view.error for view in self.fields)
+
+    @property
+    def basic(self) -> tuple[FieldView, ...]:
+        return tuple(view for view in self.fields if not view.is_rare)
+
+    @property
+    def rare(self) -> tuple[FieldView, ...]:
+        return tuple(view for view in self.fields if view.is_rare)
+
+    @property
+    def rare_names(self) -> str:
+        return ", ".join(view.spec.label.lower() for view in self.rare)
+
+    @property
+    def rare_open(self) -> bool:
+        return any(view.is_changed or view.error for view in self.rare)
+
+    @property
+    def is_folded(self) -> bool:
+        return self.title in FOLDED
+
+    @property
+    def is_open(self) -> bool:
+        return any(view.is_changed or view.error for view in self.fields)
+
+    @property
+    def summary(self) -> str:
+        """Return what is set in a folded section, or what could be."""
+        changed = [view.spec.label.lower() for view in self.fields if view.is_changed]
+        return f"set: {', '.join(changed)}" if changed else "nothing set"
+
 
 @dataclass(slots=True)
 class BotDraft:
-    """The form's content. ``settings`` holds texts by setting, ``trees`` the rules, ``errors`` messages by field."""
+    """The form's content. ``settings`` holds texts by setting, ``trees`` the rules, ``errors`` messages by field;
+    ``chosen`` the words of settings that take several, ``steps`` the entries of lists, each with its texts by part.
+    """
 
     strategy: str = "indicator_dca"
     name: str = ""
@@ -111,6 +206,8 @@ class BotDraft:
     split_budget: bool = True
     settings: dict[str, str] = field(default_factory=dict)
     trees: dict[str, TreeDraft] = field(default_factory=dict)
+    chosen: dict[str, list[str]] = field(default_factory=dict)
+    steps: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     wanted_pair: str = ""
     shown: str = ""
     errors: dict[str, str] = field(default_factory=dict)
@@ -127,6 +224,10 @@ class BotDraft:
             value = complete.get(spec.name)
             if spec.kind == "conditions":
                 draft.trees[spec.name] = TreeDraft.from_tree(spec.name, value or {})
+            elif spec.kind == "choices":
+                draft.chosen[spec.name] = [str(word) for word in value or ()]
+            elif spec.kind == "steps":
+                draft.steps[spec.name] = [{name: _text(part) for name, part in row.items()} for row in value or ()]
             else:
                 draft.settings[spec.name] = _text(value)
         return draft
@@ -168,8 +269,12 @@ class BotDraft:
         for spec in field_specs(model):
             if spec.kind == "conditions":
                 draft.trees[spec.name] = TreeDraft.from_fields(spec.name, fields)
+            elif spec.kind == "choices":
+                draft.chosen[spec.name] = [word[:40] for word in data.getlist(f"s.{spec.name}")][:MOST_STEPS]
+            elif spec.kind == "steps":
+                draft.steps[spec.name] = _steps_of(spec, data)
             elif spec.kind == "boolean":
-                draft.settings[spec.name] = "true" if f"s.{spec.name}" in data else ""
+                draft.settings[spec.name] = "" if data.get(f"s.{spec.name}", "") in ("", "false") else "true"
             else:
                 draft.settings[spec.name] = data.get(f"s.{spec.name}", "").strip()[:200]
         return draft
@@ -200,8 +305,14 @@ class BotDraft:
             if spec.kind == "conditions":
                 data[spec.name] = self.trees[spec.name].to_json()
                 continue
+            if spec.kind == "choices":
+                data[spec.name] = self.chosen.get(spec.name, [])
+                continue
             try:
-                data[spec.name] = _value(spec, self.settings.get(spec.name, ""))
+                if spec.kind == "steps":
+                    data[spec.name] = _steps_value(spec, self.steps.get(spec.name, []))
+                else:
+                    data[spec.name] = _value(spec, self.settings.get(spec.name, ""))
             except ValueError as error:
                 self.errors.setdefault(spec.name, str(error))
                 unread = True
@@ -217,7 +328,7 @@ class BotDraft:
         specs = {spec.name: spec for spec in field_specs(self.model)}
         for error in refusal.detail.get("errors", [{"field": refusal.field or "", "message": refusal.message}]):
             name, _, path = str(error["field"]).partition(".")
-            message = _worded(error, specs.get(name))
+            message = _worded(error, specs.get(name), path)
             if name in self.trees:
                 self.trees[name].blame(path, message)
                 self.errors.setdefault(name, message)
@@ -254,27 +365,35 @@ class BotDraft:
     # Drawing --------------------------------------------------------------------------------------------------------
 
     def sections(self, quote: str = "") -> list[SectionView]:
-        """Return the cards of the form: the first of the schema, then the rules, then the others."""
+        """Return the cards of the form: the first of the schema, then the rules, then the others, folded ones last."""
         grouped: dict[str, list[FieldView]] = {}
         for spec in field_specs(self.model):
             grouped.setdefault(spec.section, []).append(self._view(spec, quote))
-        views = [SectionView(title, f"sec-{title.lower().replace(' ', '-')}", tuple(f)) for title, f in grouped.items()]
-        plain_ones = [view for view in views if not view.is_rules]
+        views = [SectionView(title, f"sec-{slugify(title)}", tuple(f)) for title, f in grouped.items()]
+        plain_ones = [view for view in views if not view.is_rules and not view.is_folded]
         rules = [view for view in views if view.is_rules]
-        return [*plain_ones[:1], *rules, *plain_ones[1:]]
+        return [*plain_ones[:1], *rules, *plain_ones[1:], *(view for view in views if view.is_folded)]
+
+    def _applies(self, spec: FieldSpec) -> bool:
+        """Return whether the setting has an effect, as far as the other ones say."""
+        return all(self.settings.get(name) in values for name, values in (spec.depends_on or {}).items())
 
     def _view(self, spec: FieldSpec, quote: str) -> FieldView:
         tree = self.trees.get(spec.name)
-        wanted = (spec.depends_on or {}).items()
-        applies = all(self.settings.get(name) in values for name, values in wanted) or bool(tree and tree.groups)
+        steps = self.steps.get(spec.name, [])
+        filled = [row for row in steps if any(row.values())]
+        value, chosen = self.settings.get(spec.name, ""), tuple(self.chosen.get(spec.name, ()))
         return FieldView(
             spec=spec,
-            value=self.settings.get(spec.name, ""),
+            value=value,
             error=self.errors.get(spec.name, ""),
-            applies=applies,
-            choices=_offered(self.strategy, spec.name),
+            applies=self._applies(spec) or bool(tree and tree.groups) or bool(filled),
             tree=tree,
             unit=self._unit(spec, quote),
+            chosen=chosen,
+            rows=tuple(_step_rows(spec, steps)) if spec.kind == "steps" else (),
+            total=shares_of(filled) if spec.kind == "steps" else "",
+            is_changed=bool(chosen or filled) if spec.kind in ("choices", "steps") else value != _text(spec.default),
         )
 
     def _unit(self, spec: FieldSpec, quote: str) -> str:
@@ -283,26 +402,56 @@ class BotDraft:
             "base_order_size": ("base_order_type", "% of deal"),
             "safety_order_size": ("safety_order_type", "% of base"),
         }
+        if spec.name == "min_volume_24h":
+            return quote
         if spec.name in kinds:
             kind, percent = kinds[spec.name]
             return quote if self.settings.get(kind) == "fixed" else percent
         return spec.unit
 
 
-@lru_cache(maxsize=256)
-def _offered(strategy: str, name: str) -> tuple[Choice, ...]:
-    """Return the choices of a field that the strategy accepts: those it only announces are not offered."""
-    found: Strategy = strategies.get_strategy(strategy)
-    spec = next(spec for spec in field_specs(found.settings_model) if spec.name == name)
-    return tuple(choice for choice in spec.choices if _is_supported(found.settings_model, name, choice.value))
+def _steps_of(spec: FieldSpec, data: QueryDict) -> list[dict[str, str]]:
+    """Return the entries of a list as a browser sent them, empty ones too: they keep their place while one types."""
+    found = []
+    for number in range(min(spec.max_items or MOST_STEPS, MOST_STEPS)):
+        names = {part.name: f"s.{spec.name}.{number}.{part.name}" for part in spec.parts}
+        found.append({name: data.get(field_name, "").strip()[:LONGEST_NUMBER] for name, field_name in names.items()})
+    return found
 
 
-def _is_supported(model: type[BaseModel], name: str, value: str) -> bool:
+def _step_rows(spec: FieldSpec, steps: list[dict[str, str]]) -> Iterable[tuple[CellView, ...]]:
+    for number in range(min(spec.max_items or MOST_STEPS, MOST_STEPS)):
+        row = steps[number] if number < len(steps) else {}
+        yield tuple(
+            CellView(part.label, part.unit, row.get(part.name, ""), f"s.{spec.name}.{number}.{part.name}")
+            for part in spec.parts
+        )
+
+
+def shares_of(steps: Iterable[Mapping[str, str]]) -> str:
+    """Return what the shares of the steps add up to, in percent; empty while there is none or one is no number."""
+    found = [row.get("share_pct", "") for row in steps]
     try:
-        model.model_validate({name: value})
-    except ValidationError as error:
-        return all(entry["type"] != "not_supported" for entry in error.errors())
-    return True
+        with localcontext(MONEY):
+            return plain(sum((dec(_cleaned(text)) for text in found if text), ZERO)) if any(found) else ""
+    except ValueError:
+        return ""
+
+
+def _steps_value(spec: FieldSpec, steps: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the entries that were filled in, as the schema takes them. Raises ValueError with a sentence."""
+    found = []
+    for number, row in enumerate(steps, 1):
+        if not any(row.values()):
+            continue
+        entry = {}
+        for part in spec.parts:
+            try:
+                entry[part.name] = _value(part, row.get(part.name, ""))
+            except ValueError as error:
+                raise ValueError(f"Step {number}, {part.label.lower()}: {error}") from None
+        found.append(entry)
+    return found
 
 
 def _text(value: Any) -> str:
@@ -342,8 +491,12 @@ def _value(spec: FieldSpec, text: str) -> Any:
 _BOUNDS: Final = {"less_than_equal", "greater_than_equal", "greater_than", "less_than"}
 
 
-def _worded(error: Mapping[str, Any], spec: FieldSpec | None) -> str:
-    """Return a schema's complaint in the form's words, with the limits."""
+def _worded(error: Mapping[str, Any], spec: FieldSpec | None, path: str = "") -> str:
+    """Return a schema's complaint in the form's words, with the limits. ``path`` leads to an entry of a list."""
+    number, _, name = path.partition(".")
+    part = next((part for part in (spec.parts if spec else ()) if part.name == name), None)
+    if part is not None and number.isdecimal():
+        return f"Step {int(number) + 1}, {part.label.lower()}: {_worded(error, part)}"
     message = str(error["message"])
     if spec is not None and error.get("code") in _BOUNDS:
         unit = f" {spec.unit}" if spec.unit else ""

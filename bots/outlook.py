@@ -14,13 +14,13 @@ from bots import strategies
 from bots.conditions import describe
 from bots.sizing import Rung
 from bots.strategies.base import DealView, FeeRates, TrailState
-from bots.strategies.dca_manage import next_rungs, stop_loss_price, take_profit_price
+from bots.strategies.dca_manage import next_rungs, step_prices, stop_loss_price, take_profit_price
 from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
 from bots.strategies.describe import settings_facts
 from positions.ledger import Totals
 from positions.models import Position
 from positions.outlook import AheadRung, Fact, Outlook, Step, register
-from positions.states import Direction
+from positions.states import Direction, OrderType
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
 from tradebot.core.errors import InvalidInput
 
@@ -57,7 +57,7 @@ def dca_outlook(position: Position, totals: Totals, fee_rate: Decimal) -> Outloo
             rungs=rungs,
             max_safety_orders=settings.max_safety_orders,
             armed=deal.trail.armed,
-            steps=tuple(_steps(settings, deal, target, rungs)) if totals.remaining_base else (),
+            steps=tuple(_steps(settings, deal, fees, target, rungs)) if totals.remaining_base else (),
             facts=tuple(
                 Fact(fact.label, fact.value, fact.section) for fact in settings_facts(settings, totals.quote_currency)
             ),
@@ -79,14 +79,16 @@ def _ahead(settings: DcaSettings, deal: DealView, rung: Rung, fees: FeeRates) ->
 
 
 def _steps(
-    settings: DcaSettings, deal: DealView, target: Decimal | None, rungs: tuple[AheadRung, ...]
+    settings: DcaSettings, deal: DealView, fees: FeeRates, target: Decimal | None, rungs: tuple[AheadRung, ...]
 ) -> Iterator[Step]:
-    yield from _profit_steps(settings, deal, target)
+    yield from _profit_steps(settings, deal, fees, target)
     if rungs:
         last = rungs[0].level == settings.max_safety_orders
-        more = ""
-        if not settings.add_conditions.is_empty:
-            more = f"Its own rule must also hold: {describe(settings.add_conditions)}."
+        more, rule = "", settings.add_tree(deal.direction)
+        if not rule.is_empty:
+            more = f"Its own rule must also hold: {describe(rule)}."
+        if settings.safety_order_execution is OrderType.LIMIT:
+            more = "It waits in the order book."
         title = f"Buy safety order {rungs[0].level}" if deal.direction is Direction.LONG else "Sell the next step"
         yield Step(title + (", the last" if last else ""), "waiting", "at", rungs[0].price, more=more)
     elif settings.max_safety_orders:
@@ -94,26 +96,45 @@ def _steps(
     yield from _stop_steps(settings, deal)
 
 
-def _profit_steps(settings: DcaSettings, deal: DealView, target: Decimal | None) -> Iterator[Step]:
-    mode, trail = settings.take_profit_mode, deal.trail
+def _close_words(deal: DealView) -> str:
+    return "Sell everything" if deal.direction is Direction.LONG else "Buy everything back"
+
+
+def _profit_steps(settings: DcaSettings, deal: DealView, fees: FeeRates, target: Decimal | None) -> Iterator[Step]:
+    mode, trail, close = settings.take_profit_mode, deal.trail, _close_words(deal)
+    if settings.take_profit_steps:
+        yield from _parts(settings, deal, fees, target)
+        return
     if mode is TakeProfitMode.TRAILING and trail.armed and trail.peak is not None:
         back = trail.peak * (ONE - deal.direction.sign * settings.trailing_deviation / HUNDRED)
         pull = plain(settings.trailing_deviation)
-        yield Step("Sell everything", "armed", "when the price pulls back to", back, f", {pull} % from its best.")
+        yield Step(close, "armed", "when the price pulls back to", back, f", {pull} % from its best.")
         return
     floor = "" if settings.take_profit is None else f"{plain(settings.take_profit)} % after all fees"
-    if not settings.close_conditions.is_empty:
-        rule = describe(settings.close_conditions)
+    rule = settings.close_tree(deal.direction)
+    if not rule.is_empty:
         lead = "once it is worth" if target is not None else "as soon as its rule holds"
         tail = f" ({floor}) and its rule holds." if target is not None else "."
-        yield Step("Sell everything", "waiting", lead, target, tail, more=f"Rule: {rule}.")
-    if target is not None and (settings.close_conditions.is_empty or mode is TakeProfitMode.TRAILING):
+        yield Step(close, "waiting", lead, target, tail, more=f"Rule: {describe(rule)}.")
+    if target is not None and (rule.is_empty or mode is TakeProfitMode.TRAILING):
         if mode is TakeProfitMode.TRAILING:
             pull = plain(settings.trailing_deviation)
-            tail = f" ({floor}); then sell when it pulls back {pull} %."
+            tail = f" ({floor}); then {close.split()[0].lower()} when it pulls back {pull} %."
             yield Step("Follow the price", "waiting", "from", target, tail)
         else:
-            yield Step("Sell everything", "waiting", "when the price reaches", target, f", which pays {floor}.")
+            yield Step(close, "waiting", "when the price reaches", target, f", which pays {floor}.")
+
+
+def _parts(settings: DcaSettings, deal: DealView, fees: FeeRates, target: Decimal | None) -> Iterator[Step]:
+    """Yield the steps of a take profit in parts; ``target`` is the price of the first that is not done yet."""
+    verb, done = _close_words(deal).split()[0], True
+    for (price, share), step in zip(step_prices(settings, deal, fees), settings.take_profit_steps, strict=True):
+        done = done and price != target
+        title, pays = f"{verb} {plain(share)} %", f", which pays {plain(step.profit_pct)} % after all fees."
+        if done:
+            yield Step(title, "off", text="Done.")
+        else:
+            yield Step(title, "waiting", "when the price reaches", price, pays)
 
 
 def _stop_steps(settings: DcaSettings, deal: DealView) -> Iterator[Step]:
@@ -129,4 +150,4 @@ def _stop_steps(settings: DcaSettings, deal: DealView) -> Iterator[Step]:
     if stop is None and settings.trailing_stop is None:
         yield Step("Stop loss", "off", text="No stop is set.")
     if settings.max_hold_hours is not None:
-        yield Step("Longest hold", "waiting", text=f"Sold at market {settings.max_hold_hours} h after opening.")
+        yield Step("Longest hold", "waiting", text=f"Closed at market {settings.max_hold_hours} h after opening.")

@@ -16,18 +16,26 @@ from tradebot.core.api import AmountSerializerField, ModelSerializer, Serializer
 __all__ = [
     "AssignSerializer",
     "BotChangesSerializer",
+    "BotDocumentSerializer",
     "BotSerializer",
+    "BulkAnswerSerializer",
+    "BulkPreviewSerializer",
+    "BulkSerializer",
+    "CopiedSerializer",
     "DecisionSerializer",
+    "ImportSerializer",
+    "LookSerializer",
     "NewBotSerializer",
     "NewTemplateSerializer",
+    "PreviewRequestSerializer",
+    "PreviewSerializer",
     "StrategySerializer",
     "TemplateSerializer",
 ]
 
 
-@extend_schema_field(OpenApiTypes.OBJECT)
 class SettingsField(serializers.DictField):
-    """A strategy's settings by name. The strategy's own schema checks them; ``settings-schema`` describes it."""
+    """A strategy's settings by name. The strategy's own model checks and describes them (``tradebot.api_schema``)."""
 
 
 class BotPairSerializer(ModelSerializer):
@@ -47,6 +55,7 @@ class BotSerializer(ModelSerializer):
     orphaned = serializers.BooleanField(source="is_orphan", read_only=True, help_text="No account: it cannot run.")
     symbols = serializers.SerializerMethodField(help_text="Pairs that are switched on.")
     pairs = BotPairSerializer(source="bot_products", many=True, read_only=True)
+    settings = SettingsField(read_only=True)
     open_deals = serializers.IntegerField(read_only=True)
 
     class Meta:
@@ -108,6 +117,179 @@ class AssignSerializer(Serializer):
     account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.editable())
 
 
+class LookLineSerializer(serializers.Serializer[Any]):
+    """What was decided about one pair or deal."""
+
+    symbol = serializers.CharField()
+    direction = serializers.CharField(allow_blank=True)
+    code = serializers.CharField()
+    message = serializers.CharField()
+    acted = serializers.BooleanField(help_text="An order was placed or cancelled.")
+
+
+class LookSerializer(serializers.Serializer[Any]):
+    """The answer to "look now". ``busy``: a worker is looking at the account, the bot's turn comes within seconds."""
+
+    at = serializers.DateTimeField()
+    summary = serializers.CharField()
+    busy = serializers.BooleanField()
+    orders = serializers.IntegerField(help_text="Orders placed.")
+    problem = serializers.CharField(allow_blank=True)
+    lines = LookLineSerializer(many=True)
+
+
+class PreviewRequestSerializer(Serializer):
+    """Settings to look at, unsaved. What is left out is as for a new bot; ``shown`` is the pair to show."""
+
+    account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.editable())
+    strategy = serializers.ChoiceField(choices=[(row.name, row.label) for row in STRATEGIES.values()], required=False)
+    settings = SettingsField()
+    symbols = serializers.ListField(child=serializers.CharField(max_length=40), max_length=1000)
+    budget_kind = serializers.ChoiceField(choices=BudgetKind.choices, required=False)
+    budget_pct = AmountSerializerField(required=False)
+    budget_fixed = AmountSerializerField(required=False)
+    split_budget = serializers.BooleanField(required=False, default=True)
+    shown = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
+
+
+class RungSerializer(serializers.Serializer[Any]):
+    """An order of a ladder and what the deal looks like once it has filled. Level 0 is the base order."""
+
+    level = serializers.IntegerField()
+    deviation_pct = AmountSerializerField(help_text="Distance from its reference price.")
+    drop_pct = AmountSerializerField(help_text="Distance from the base order's price, against the deal.")
+    price = AmountSerializerField()
+    size = AmountSerializerField(help_text="In quote.")
+    cumulative_cost = AmountSerializerField()
+    average_after = AmountSerializerField()
+    target_after = AmountSerializerField(allow_null=True)
+
+
+class ViolationSerializer(serializers.Serializer[Any]):
+    """Why a ladder cannot be traded as it is; ``level`` names the rung, null the ladder as a whole."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    level = serializers.IntegerField(allow_null=True)
+
+
+class PairLadderSerializer(serializers.Serializer[Any]):
+    """One pair's ladder at its present price; without rungs while the price is not known."""
+
+    symbol = serializers.CharField(source="product.symbol")
+    price = AmountSerializerField(source="quote.mark", allow_null=True, default=None)
+    total_cost = AmountSerializerField(source="report.total_cost", allow_null=True, default=None)
+    smallest_budget = AmountSerializerField(source="report.smallest_budget", allow_null=True, default=None)
+    rungs = RungSerializer(source="report.rungs", many=True, default=list)
+    violations = ViolationSerializer(source="report.violations", many=True, default=list)
+
+
+class PreviewSideSerializer(serializers.Serializer[Any]):
+    """The ladders of one direction with their costs. Null is not known; ``nominal``: sizes are percent of a deal."""
+
+    direction = serializers.CharField()
+    share = AmountSerializerField(help_text="Of the bot's budget, as a fraction.")
+    budget = AmountSerializerField(allow_null=True)
+    deal_budget = AmountSerializerField(allow_null=True)
+    deals = serializers.IntegerField()
+    nominal = serializers.BooleanField()
+    one_deal = AmountSerializerField(allow_null=True)
+    all_deals = AmountSerializerField(allow_null=True)
+    fundable = serializers.IntegerField(allow_null=True, help_text="Deals that the budget can fully fund.")
+    smallest_budget = AmountSerializerField(allow_null=True)
+    smallest_pct = AmountSerializerField(allow_null=True)
+    minimum = AmountSerializerField(help_text="The largest minimum order of the pairs, in quote.")
+    minimum_pair = serializers.CharField(allow_blank=True)
+    shown = serializers.CharField(source="shown.product.symbol", allow_null=True, default=None)
+    pairs = PairLadderSerializer(many=True)
+
+
+class PreviewCheckSerializer(serializers.Serializer[Any]):
+    """One line of "before you save": fine, wrong (saving would be refused), warn or unknown."""
+
+    state = serializers.CharField()
+    text = serializers.CharField()
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """What unsaved settings come to: ladder, capital and what stands against saving, for each direction."""
+
+    quote = serializers.CharField()
+    workable = serializers.BooleanField()
+    checks = PreviewCheckSerializer(many=True)
+    sides = PreviewSideSerializer(many=True)
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class DocumentField(serializers.JSONField):
+    """A bot as it was exported."""
+
+
+class BotDocumentSerializer(serializers.Serializer[Any]):
+    """A bot as a document: what a person could have typed, and no ids."""
+
+    format = serializers.CharField()
+    version = serializers.IntegerField()
+    name = serializers.CharField()
+    strategy = serializers.CharField()
+    settings = SettingsField()
+    symbols = serializers.ListField(child=serializers.CharField())
+    budget_kind = serializers.CharField()
+    budget_pct = serializers.CharField()
+    budget_fixed = serializers.CharField()
+    split_budget = serializers.BooleanField()
+
+
+class ImportSerializer(Serializer):
+    """A bot to make from an exported one; ``name`` goes before the document's."""
+
+    account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.editable())
+    document = DocumentField()
+    name = serializers.CharField(max_length=80, required=False, allow_blank=True)
+
+
+class CopiedSerializer(serializers.Serializer[Any]):
+    """A bot made from another one, and the pairs that its account's market does not trade."""
+
+    bot = BotSerializer()
+    dropped = serializers.ListField(child=serializers.CharField())
+    message = serializers.CharField()
+
+
+class BulkSerializer(Serializer):
+    """Whether the bot is stopped first; a running one opens again as soon as its rule holds."""
+
+    stop = serializers.BooleanField(required=False, default=False)
+
+
+class BulkDealSerializer(serializers.Serializer[Any]):
+    """How one deal came out: closed, dust, working, nothing_held, cancelled or failed."""
+
+    position = serializers.IntegerField(source="position.pk")
+    symbol = serializers.CharField(source="position.product.symbol")
+    state = serializers.CharField()
+    code = serializers.CharField(allow_blank=True)
+    message = serializers.CharField()
+
+
+class BulkAnswerSerializer(serializers.Serializer[Any]):
+    """The answer for each deal, and all of them in one sentence."""
+
+    message = serializers.CharField()
+    failed = serializers.IntegerField()
+    deals = BulkDealSerializer(many=True)
+
+
+class BulkPreviewSerializer(serializers.Serializer[Any]):
+    """What the open deals of a bot add up to now, in ``quote``; null while a price is not known."""
+
+    deals = serializers.IntegerField(source="count")
+    quote = serializers.CharField()
+    invested = AmountSerializerField()
+    value = AmountSerializerField(allow_null=True)
+    unrealised = AmountSerializerField(allow_null=True)
+
+
 class DecisionSerializer(ModelSerializer):
     """Why a bot did what it did, or did nothing."""
 
@@ -123,6 +305,7 @@ class TemplateSerializer(ModelSerializer):
     """Settings to start a bot from: a preset that everybody sees, or one of your own."""
 
     preset = serializers.SerializerMethodField()
+    settings = SettingsField(read_only=True)
 
     class Meta:
         model = BotTemplate

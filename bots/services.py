@@ -7,6 +7,7 @@ their bot, so a bot is archived, never deleted (F56).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -32,10 +33,14 @@ __all__ = [
     "MAX_PAIRS",
     "archive_bot",
     "assign_account",
-    "check_now",
+    "checked_budget",
+    "checked_products",
     "create_bot",
+    "editable_account",
+    "editable_bot",
     "free_name",
     "open_deal_count",
+    "record",
     "start_bot",
     "stop_bot",
     "update_bot",
@@ -45,6 +50,7 @@ MAX_PAIRS: Final = 200
 MAX_NAME: Final = Bot._meta.get_field("name").max_length or 80
 CHANGEABLE: Final = ("name", "settings", "symbols", "budget_kind", "budget_pct", "budget_fixed", "split_budget")
 NO_MORE_DIGITS: Final = Decimal(10) ** 20
+NAME_TRIES: Final = 5
 
 
 def create_bot(
@@ -60,17 +66,19 @@ def create_bot(
     budget_fixed: Decimal | int | str = 0,
     split_budget: bool = True,
     created_by: User | None = None,
+    origin: str = "",
 ) -> Bot:
     """Create a stopped bot on ``account`` and return it.
 
     The bot belongs to the account's owner; ``created_by`` (default ``user``) names who made it, so a manager's bot on
     a shared account is the account's. ``settings`` are checked against the strategy's schema and stored complete.
     ``budget_pct`` is percent of the account's value in the pairs' quote currency, ``budget_fixed`` an amount of it.
-    Raises InvalidInput naming the field, NotFound for an account the caller may not change.
+    ``origin`` says in the audit entry where the settings come from, when they were not typed. Raises InvalidInput
+    naming the field, NotFound for an account the caller may not change.
     """
-    account = _editable_account(account)
+    account = editable_account(account)
     parsed = _parsed(strategy, settings)
-    products = _checked_products(account.exchange, symbols)
+    products = checked_products(account.exchange, symbols)
     bot = Bot(
         owner_id=account.owner_id,
         account=account,
@@ -79,7 +87,7 @@ def create_bot(
         strategy=strategy,
         settings=parsed.to_json(),
         quote_currency=products[0].quote,
-        **_checked_budget(budget_kind, budget_pct, budget_fixed),
+        **checked_budget(budget_kind, budget_pct, budget_fixed),
         split_budget=bool(split_budget),
     )
     capital.refuse_unworkable(parsed, products, account, _budget_of(bot))  # asks the venue, so before the transaction
@@ -87,7 +95,8 @@ def create_bot(
         _require_room(account.owner_id)
         _save(bot)
         BotProduct.objects.bulk_create([BotProduct(bot=bot, product=product) for product in products])
-        _record(bot, (created_by or user).email, "bot.created", pairs=[product.symbol for product in products])
+        detail = {"pairs": [product.symbol for product in products]} | ({"origin": origin} if origin else {})
+        record(bot, (created_by or user).email, "bot.created", **detail)
     return bot
 
 
@@ -101,7 +110,7 @@ def update_bot(bot: Bot, *, actor: str, **changes: Any) -> Bot:
     unknown = set(changes) - set(CHANGEABLE)
     if unknown:
         raise InvalidInput("unknown_field", f"A bot has no field {min(unknown)!r} to change.", field=min(unknown))
-    _refuse_unworkable_change(_found(bot), changes)
+    _refuse_unworkable_change(editable_bot(bot), changes)
     with transaction.atomic():
         bot = _locked(bot)
         before = _facts(bot)
@@ -115,13 +124,12 @@ def update_bot(bot: Bot, *, actor: str, **changes: Any) -> Bot:
             products = _changed_products(bot, changes["symbols"])
             bot.quote_currency = products[0].quote
             _set_products(bot, products)
-        changed = _changed(before, _facts(bot))
-        if changed:
+        if _changed(before, _facts(bot)):
             bot.settings_version += 1
             if bot.is_running:
                 bot.next_check_at = clock.now()
             _save(bot)
-            _record(bot, actor, "bot.changed", changes=changed)
+            record(bot, actor, "bot.changed", changes=_changed(before, _facts(bot)))
     return bot
 
 
@@ -147,7 +155,7 @@ def start_bot(bot: Bot, actor: str) -> Bot:
     now = clock.now()
     bot.status, bot.started_at, bot.next_check_at, bot.last_error = Bot.Status.RUNNING, now, now, ""
     bot.save(update_fields=["status", "started_at", "next_check_at", "last_error"])
-    _record(bot, actor, "bot.started")
+    record(bot, actor, "bot.started")
     return bot
 
 
@@ -161,19 +169,7 @@ def stop_bot(bot: Bot, actor: str) -> Bot:
     if not open_deal_count(bot):
         bot.next_check_at = None
     bot.save(update_fields=["status", "next_check_at"])
-    _record(bot, actor, "bot.stopped")
-    return bot
-
-
-@transaction.atomic
-def check_now(bot: Bot, actor: str) -> Bot:
-    """Have the bot looked at as soon as possible. Raises InvalidInput when there is nothing to look at."""
-    bot = _locked(bot)
-    if not bot.is_running and not open_deal_count(bot):
-        raise InvalidInput("bot_stopped", "The bot is stopped and has no open deal: nothing to check. Start it.")
-    bot.next_check_at = clock.now()
-    bot.save(update_fields=["next_check_at"])
-    _record(bot, actor, "bot.check_asked")
+    record(bot, actor, "bot.stopped")
     return bot
 
 
@@ -191,7 +187,7 @@ def archive_bot(bot: Bot, actor: str) -> Bot:
         )
     bot.status, bot.next_check_at, bot.archived_at = Bot.Status.STOPPED, None, clock.now()
     bot.save(update_fields=["status", "next_check_at", "archived_at"])
-    _record(bot, actor, "bot.archived")
+    record(bot, actor, "bot.archived")
     return bot
 
 
@@ -201,7 +197,7 @@ def assign_account(bot: Bot, account: Account, actor: str) -> Bot:
 
     Its pairs become the same symbols on the account's market. Raises InvalidInput, NotFound.
     """
-    account = _editable_account(account)
+    account = editable_account(account)
     bot = _locked(bot)
     if bot.account_id == account.pk:
         return bot
@@ -217,7 +213,7 @@ def assign_account(bot: Bot, account: Account, actor: str) -> Bot:
             deals=deals,
         )
     rows = list(bot.bot_products.select_related("product"))
-    products = _checked_products(account.exchange, [row.product.symbol for row in rows if row.enabled]) if rows else []
+    products = checked_products(account.exchange, [row.product.symbol for row in rows if row.enabled]) if rows else []
     before = bot.account.name if bot.account else None
     bot.account, bot.status, bot.next_check_at = account, Bot.Status.STOPPED, None
     bot.settings_version += 1
@@ -225,7 +221,7 @@ def assign_account(bot: Bot, account: Account, actor: str) -> Bot:
     if {product.pk for product in products} != {row.product_id for row in rows}:
         bot.bot_products.all().delete()
         BotProduct.objects.bulk_create([BotProduct(bot=bot, product=product) for product in products])
-    _record(bot, actor, "bot.assigned", changes={"account": [before, account.name]})
+    record(bot, actor, "bot.assigned", changes={"account": [before, account.name]})
     return bot
 
 
@@ -235,12 +231,8 @@ def open_deal_count(bot: Bot) -> int:
 
 
 def free_name(owner: User, wanted: str) -> str:
-    """Return ``wanted``, or the first of "wanted 2", "wanted 3" … that no bot of ``owner`` has."""
-    return _free_name(owner.pk, wanted)
-
-
-def _free_name(owner_id: int, wanted: str, besides: int | None = None) -> str:
-    rows = Bot.objects.filter(owner_id=owner_id, archived_at__isnull=True).exclude(pk=besides)
+    """Return ``wanted``, or the first of "wanted 2", "wanted 3" … that no bot of ``owner`` in sight has."""
+    rows = Bot.objects.filter(owner_id=owner.pk, archived_at__isnull=True)
     taken = set(rows.values_list("name", flat=True))
     name, number = wanted[:MAX_NAME], 2
     while name in taken:
@@ -252,7 +244,8 @@ def _free_name(owner_id: int, wanted: str, besides: int | None = None) -> str:
 # Checks -------------------------------------------------------------------------------------------------------------
 
 
-def _editable_account(account: Account) -> Account:
+def editable_account(account: Account) -> Account:
+    """Return the account, fresh, if the caller may change it. Raises NotFound, InvalidInput for an archived one."""
     found = Account.objects.editable().filter(pk=account.pk).first()
     if found is None:
         raise NotFound(message="There is no such account.")
@@ -261,7 +254,7 @@ def _editable_account(account: Account) -> Account:
     return found
 
 
-def _found(bot: Bot) -> Bot:
+def editable_bot(bot: Bot) -> Bot:
     """Return the bot, fresh, if the caller may change it. Raises NotFound."""
     return _one(Bot.objects.all(), bot)
 
@@ -279,20 +272,7 @@ def _one(rows: OwnedQuerySet, bot: Bot) -> Bot:
 
 
 def _name_for(owner_id: int, name: Any, besides: int | None = None) -> str:
-    """Return the name to store. Raises InvalidInput for one that a bot in the caller's sight has.
-
-    Names are unique among all bots of the account's owner, also those on accounts that are not shared with a manager.
-    Saying that one of these has the name would tell of it, so the manager's bot gets the next free name instead.
-    """
-    text = _checked_name(name, owner_id, besides)
-    scope = current_scope()
-    if scope.unlimited or scope.owner_id == owner_id:
-        return text
-    with detached("a manager's bot gets a name that is free among all of the owner's bots"):
-        return _free_name(owner_id, text, besides)
-
-
-def _checked_name(name: Any, owner_id: int, besides: int | None = None) -> str:
+    """Return the name as it is stored. Raises InvalidInput for one that another bot in the caller's sight has."""
     text = " ".join(str(name or "").split())
     if not text:
         raise InvalidInput("missing_name", "Give the bot a name.", field="name")
@@ -300,9 +280,15 @@ def _checked_name(name: Any, owner_id: int, besides: int | None = None) -> str:
         raise InvalidInput(
             "name_too_long", f"The name has {len(text)} characters; at most {MAX_NAME} are allowed.", field="name"
         )
-    if Bot.objects.filter(owner_id=owner_id, name=text, archived_at__isnull=True).exclude(pk=besides).exists():
+    if _is_seen(owner_id, text, besides):
         raise _name_taken(text)
     return text
+
+
+def _is_seen(owner_id: int, name: str, besides: int | None) -> bool:
+    """Return whether a bot that the caller may see has the name."""
+    rows = Bot.objects.filter(owner_id=owner_id, name=name, archived_at__isnull=True)
+    return rows.exclude(pk=besides).exists()
 
 
 def _name_taken(name: str) -> InvalidInput:
@@ -334,14 +320,14 @@ def _budget_of(bot: Bot) -> capital.Budget:
 
 def _changed_budget(bot: Bot, changes: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: changes.get(name, getattr(bot, name)) for name in ("budget_kind", "budget_pct", "budget_fixed")}
-    return {**_checked_budget(**given), "split_budget": bool(changes.get("split_budget", bot.split_budget))}
+    return {**checked_budget(**given), "split_budget": bool(changes.get("split_budget", bot.split_budget))}
 
 
 def _changed_products(bot: Bot, symbols: Iterable[str]) -> list[Product]:
     """Return the bot's products as they shall be. Its quote currency is locked while deals are open."""
     rows = list(bot.bot_products.select_related("product"))
     exchange = bot.account.exchange if bot.account else (rows[0].product.exchange if rows else "")
-    products = _checked_products(exchange, symbols, known={row.product_id for row in rows})
+    products = checked_products(exchange, symbols, known={row.product_id for row in rows})
     first = products[0]
     if first.quote != bot.quote_currency and (deals := open_deal_count(bot)):
         raise InvalidInput(
@@ -367,7 +353,7 @@ def _refuse_unworkable_change(bot: Bot, changes: Mapping[str, Any]) -> None:
     capital.refuse_unworkable(parsed, products, bot.account, given)
 
 
-def _checked_products(exchange: str, symbols: Iterable[str], known: Iterable[int] = ()) -> list[Product]:
+def checked_products(exchange: str, symbols: Iterable[str], known: Iterable[int] = ()) -> list[Product]:
     """Return the products in the order given. ``known`` ones may be off line or delisted: they are there already."""
     wanted = list(dict.fromkeys(str(symbol).strip().upper() for symbol in symbols if str(symbol).strip()))
     if not wanted:
@@ -399,7 +385,8 @@ def _checked_products(exchange: str, symbols: Iterable[str], known: Iterable[int
     return products
 
 
-def _checked_budget(budget_kind: Any, budget_pct: Any, budget_fixed: Any) -> dict[str, Any]:
+def checked_budget(budget_kind: Any, budget_pct: Any, budget_fixed: Any) -> dict[str, Any]:
+    """Return the budget as a bot stores it. Raises InvalidInput naming the field."""
     if budget_kind not in BudgetKind.values:
         raise InvalidInput(
             "unknown_budget_kind", f"The budget is one of {', '.join(BudgetKind.values)}.", field="budget_kind"
@@ -430,13 +417,27 @@ def _number(value: Any, field: str, what: str) -> Decimal:
 
 
 def _save(bot: Bot) -> None:
-    try:
-        with transaction.atomic():
-            bot.save()
-    except IntegrityError as error:  # another request took the name in this moment
-        if "name" in str(error):
-            raise _name_taken(bot.name) from error
-        raise
+    """Save the bot. Raises InvalidInput when another one in the caller's sight has taken its name meanwhile.
+
+    Names are unique among all bots of the account's owner, also those on accounts that are not shared with a manager.
+    To refuse the name of such a bot would tell of it, so the manager's bot gets letters behind its name instead, drawn
+    at random: a number would tell how many there are.
+    """
+    wanted = bot.name
+    for _ in range(NAME_TRIES):
+        try:
+            with transaction.atomic():
+                bot.save()
+            return
+        except IntegrityError as error:
+            if "name" not in str(error):
+                raise
+            scope = current_scope()
+            if scope.unlimited or scope.owner_id == bot.owner_id or _is_seen(bot.owner_id, wanted, bot.pk):
+                raise _name_taken(wanted) from error
+            suffix = f" {secrets.token_hex(2)}"
+            bot.name = wanted[: MAX_NAME - len(suffix)] + suffix
+    raise _name_taken(wanted)
 
 
 def _set_products(bot: Bot, products: list[Product]) -> None:
@@ -462,8 +463,17 @@ def _facts(bot: Bot) -> dict[str, Any]:
         "budget_fixed": plain(bot.budget_fixed),
         "split_budget": bot.split_budget,
         "pairs": list(pairs),
-        **{f"settings.{key}": value for key, value in bot.settings.items()},
+        **{f"settings.{key}": value for key, value in _complete(bot).items()},
     }
+
+
+def _complete(bot: Bot) -> Mapping[str, Any]:
+    """Return the settings with those that came with a later version at their defaults: nobody has changed these."""
+    try:
+        found: Mapping[str, Any] = _parsed(bot.strategy, bot.settings).to_json()
+    except InvalidInput:
+        return bot.settings
+    return found
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -475,7 +485,7 @@ def _deals(count: int) -> str:
     return "deal" if count == 1 else "deals"
 
 
-def _record(bot: Bot, actor: str, action: str, **detail: Any) -> None:
+def record(bot: Bot, actor: str, action: str, **detail: Any) -> None:
     """Leave the audit entry and tell everybody who may see the bot."""
     audit.record(bot.owner_id, actor, action, f"bot:{bot.pk}", name=bot.name, **detail)
     people = people_of_account(bot.account_id) if bot.account_id else [bot.owner_id]

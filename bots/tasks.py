@@ -10,12 +10,15 @@ from django.db import transaction
 
 from accounts.models import Account
 from bots import engine
+from bots.backtesting import tasks as backtest_tasks
 from bots.market_needs import Needs, needs
 from bots.models import Bot, Decision
 from marketdata import services as market_services
 from marketdata import sources
 from tradebot.core import clock, health, scoping
 from tradebot.core.models import GlobalSettings
+
+__all__ = ["backtest_tasks"]  # found through this module, as Celery looks for tasks here
 
 DISPATCH_SECONDS: Final = 2
 PRICES_SECONDS: Final = 5
@@ -74,10 +77,14 @@ def refresh_products() -> None:
 
 @shared_task
 def prune_decisions() -> None:
-    """Delete decisions that are older than the operator wants to keep (F68)."""
+    """Delete decisions that are older than the operator wants to keep (F68).
+
+    Those about a deal are kept while it is open, and for as long after it has ended.
+    """
     limit = clock.now() - timedelta(days=GlobalSettings.load().decision_retention_days)
     with scoping.all_accounts("retention of decisions"), transaction.atomic():
         Decision.objects.filter(at__lt=limit, position__isnull=True).delete()
+        Decision.objects.filter(position__closed_at__lt=limit).delete()
 
 
 def _live_needs() -> Needs:

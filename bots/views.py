@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Page, Paginator
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.models import Account
 from accounts.selection import narrowed, selected_account
 from bots import services, templates
+from bots.action_views import found_bot
+from bots.backtesting.forms import as_bot_draft, found_run
+from bots.bot_detail import bot_chart, bot_page
 from bots.form_page import form_page
 from bots.forms import BotDraft
 from bots.models import Bot
-from bots.pages import BotRow, bot_chart, bot_page, bot_rows
+from bots.pages import BotRow, bot_rows, finished_replays
 from marketdata.models import Product
 from marketdata.services import chart_timeframes, market_now
 from marketdata.timeframes import Timeframe
 from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
 from positions.views import person
 from tradebot.core import clock
-from tradebot.core.errors import InvalidInput, NotFound, TradebotError
+from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
@@ -42,24 +43,9 @@ def _bots() -> Any:
     return Bot.objects.filter(archived_at__isnull=True).select_related("account", "owner")
 
 
-def _bot(pk: int, *, editable: bool = False) -> Bot:
-    rows = Bot.objects.editable() if editable else Bot.objects.all()
-    found: Bot = get_object_or_404(rows.select_related("account", "owner"), pk=pk)
-    return found
-
-
 def _may_edit(bot: Bot) -> bool:
     scope = current_scope()
     return bot.owner_id == scope.owner_id if bot.account_id is None else bot.account_id in scope.editable_ids
-
-
-def _back(request: HttpRequest, bot: Bot) -> HttpResponseRedirect:
-    """Return to the page that the button was on, if it is one of ours."""
-    target = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(
-        target, allowed_hosts={request.get_host()}, require_https=request.is_secure()
-    )
-    return redirect(target) if safe and target.startswith("/") else redirect("bot", pk=bot.pk)
 
 
 # The list -----------------------------------------------------------------------------------------------------------
@@ -79,7 +65,7 @@ def bot_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "count": everything.count(),
         "found_count": len(found),
-        "running": everything.filter(status=Bot.Status.RUNNING).count(),
+        "running": everything.filter(status=Bot.Status.RUNNING).exclude(finished_replays()).count(),
         "state": state,
         "states": STATES,
         "sort": sort,
@@ -94,8 +80,10 @@ def bot_list(request: HttpRequest) -> HttpResponse:
 
 
 def _narrowed_list(rows: Any, state: str, query: str) -> Any:
-    if state in ("running", "stopped"):
-        rows = rows.filter(status=state)
+    if state == "running":
+        rows = rows.filter(status=state).exclude(finished_replays())
+    elif state == "stopped":
+        rows = rows.filter(Q(status=state) | finished_replays())
     elif state == "orphaned":
         rows = rows.filter(account__isnull=True)
     return rows.filter(name__icontains=query[:80]) if query else rows
@@ -121,9 +109,13 @@ def _sorted(bots: list[Bot], sort: str, request: HttpRequest) -> tuple[Page[Any]
 @require_GET
 def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One bot: figures, why it did not trade, open deals, chart, decisions, settings and their changes."""
-    bot = _bot(pk)
-    page = bot_page(bot, request.GET.get("pair", ""), request.GET.get("show") == "acted")
+    bot = found_bot(pk)
+    acted = request.GET.get("show") == "acted"
+    page = bot_page(
+        bot, request.GET.get("pair", ""), request.GET.get("side", ""), acted, request.GET.get("trail", "1")[:9]
+    )
     moves = Account.objects.editable().filter(owner_id=bot.owner_id, archived_at__isnull=True)
+    may_edit = _may_edit(bot)
     context = {
         "nav": "bots",
         "bot": bot,
@@ -132,9 +124,9 @@ def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "chart_pair": page.chosen.product if page.chosen else None,
         "timeframe": _timeframe(request, page.chosen.product) if page.chosen else "",
         "timeframes": chart_timeframes(page.chosen.product, CHART_TIMEFRAMES) if page.chosen else [],
-        "acted": request.GET.get("show") == "acted",
-        "editable": _may_edit(bot),
-        "moves": moves.exclude(pk=bot.account_id) if not page.cards and _may_edit(bot) else [],
+        "acted": acted,
+        "editable": may_edit,
+        "moves": moves.exclude(pk=bot.account_id) if not page.cards and may_edit else [],
     }
     return render(request, "bots/detail.html", context)
 
@@ -148,125 +140,13 @@ def _timeframe(request: HttpRequest, product: Product) -> Timeframe:
 @require_GET
 def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
     """Candles of one of the bot's pairs with its entries, adds and exits, for the chart."""
-    bot = _bot(pk)
+    bot = found_bot(pk)
     product = get_object_or_404(Product, pk=product_pk)
     if not bot.bot_products.filter(product=product).exists():
         raise Http404
     timeframe = _timeframe(request, product)
     since = market_now(product) - timedelta(seconds=timeframe.seconds * CHART_CANDLES)
     return JsonResponse(bot_chart(bot, product, timeframe, since))
-
-
-def _act(request: HttpRequest, pk: int, service: Any, done: str) -> HttpResponse:
-    """Do one thing to a bot and answer with its row, to HTMX, or with the page it was asked from."""
-    bot = _bot(pk, editable=True)
-    try:
-        bot = service(bot, person(request).email)
-    except NotFound as error:
-        raise Http404(error.message) from error
-    except TradebotError as error:
-        messages.error(request, error.message)
-    else:
-        messages.success(request, done.format(name=bot.name))
-    if request.headers.get("HX-Request") and request.POST.get("row"):
-        context = {"row": bot_rows([_bot(pk)])[0], "editable": current_scope().editable_ids, "swapped": True}
-        return render(request, "bots/_row.html", context)
-    return _back(request, bot)
-
-
-@login_required
-@require_POST
-def bot_start(request: HttpRequest, pk: int) -> HttpResponse:
-    """Start a bot."""
-    return _act(request, pk, services.start_bot, "“{name}” is running.")
-
-
-@login_required
-@require_POST
-def bot_stop(request: HttpRequest, pk: int) -> HttpResponse:
-    """Stop a bot: it opens nothing more."""
-    return _act(request, pk, services.stop_bot, "“{name}” is stopped: it opens nothing more and manages open deals.")
-
-
-@login_required
-@require_POST
-def bot_check(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have the bot looked at now."""
-    return _act(request, pk, services.check_now, "“{name}” is looked at within seconds.")
-
-
-@login_required
-@require_POST
-def bot_archive(request: HttpRequest, pk: int) -> HttpResponse:
-    """Put a bot away; its deals stay in the history."""
-    bot = _bot(pk, editable=True)
-    try:
-        services.archive_bot(bot, person(request).email)
-    except InvalidInput as error:
-        messages.error(request, error.message)
-        return redirect("bot", pk=pk)
-    messages.success(request, f"“{bot.name}” is archived. Its deals stay in the history.")
-    return redirect("bots")
-
-
-@login_required
-@require_POST
-def bot_assign(request: HttpRequest, pk: int) -> HttpResponse:
-    """Put a bot on another account."""
-    chosen = request.POST.get("account", "")
-    account = get_object_or_404(Account.objects.editable(), pk=chosen if chosen.isdecimal() else 0)
-
-    def assign(bot: Bot, actor: str) -> Bot:
-        return services.assign_account(bot, account, actor)
-
-    return _act(request, pk, assign, "“{name}” is on another account now, stopped.")
-
-
-@login_required
-@require_POST
-def bot_save_template(request: HttpRequest, pk: int) -> HttpResponse:
-    """Keep the bot's settings as a template of one's own."""
-    bot = _bot(pk)
-    try:
-        row = templates.save_as_template(person(request), bot, request.POST.get("name", "") or bot.name)
-    except InvalidInput as error:
-        messages.error(request, error.message)
-    else:
-        messages.success(request, f"Saved as template “{row.name}”. It is offered when you make a bot.")
-    return redirect("bot", pk=pk)
-
-
-@login_required
-@require_POST
-def template_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Remove a template of one's own."""
-    try:
-        templates.delete_template(templates.find_template(str(pk)))
-    except NotFound as error:
-        raise Http404(error.message) from error
-    messages.success(request, "The template is removed.")
-    return redirect("bots")
-
-
-@login_required
-@require_GET
-def bot_export(request: HttpRequest, pk: int) -> HttpResponse:
-    """The bot's settings as a JSON file."""
-    bot = _bot(pk)
-    symbols = list(bot.bot_products.filter(enabled=True).values_list("product__symbol", flat=True))
-    data = {
-        "name": bot.name,
-        "strategy": bot.strategy,
-        "settings": bot.settings,
-        "symbols": symbols,
-        "budget_kind": bot.budget_kind,
-        "budget_pct": f"{bot.budget_pct.normalize():f}",
-        "budget_fixed": f"{bot.budget_fixed.normalize():f}",
-        "split_budget": bot.split_budget,
-    }
-    name = slugify(bot.name) or "bot"
-    headers = {"Content-Disposition": f'attachment; filename="tradebot-{name}.json"'}
-    return HttpResponse(json.dumps(data, indent=1), content_type="application/json", headers=headers)
 
 
 # The form -----------------------------------------------------------------------------------------------------------
@@ -303,7 +183,7 @@ def bot_new(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a bot. Open deals keep the settings they opened with."""
-    bot = _bot(pk, editable=True)
+    bot = found_bot(pk, editable=True)
     if request.method == "GET":
         symbols = list(bot.bot_products.filter(enabled=True).order_by("pk").values_list("product__symbol", flat=True))
         return _form(request, BotDraft.from_bot(bot, symbols), bot)
@@ -333,7 +213,7 @@ def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def bot_preview(request: HttpRequest) -> HttpResponse:
     """The ladder, its checks and the errors of what is typed, for the form's live side."""
     bot_pk = request.POST.get("bot", "")
-    bot = _bot(int(bot_pk[:18]), editable=True) if bot_pk.isdecimal() else None
+    bot = found_bot(int(bot_pk[:18]), editable=True) if bot_pk.isdecimal() else None
     draft, _ = _posted(request)
     return render(request, "bots/_live.html", {"form": form_page(draft, bot), "draft": draft, "live": True})
 
@@ -351,10 +231,11 @@ def _posted(request: HttpRequest) -> tuple[BotDraft, str]:
 
 
 def _new_draft(request: HttpRequest) -> BotDraft:
-    """Return what a new form starts from: ``?template=``, ``?like=`` another bot, or the usual preset."""
+    """Return what a new form starts from: ``?template=``, ``?like=`` another bot, a ``?backtest=`` or ``?sweep=``, or
+    the usual preset."""
     account = selected_account(request)
     if like := request.GET.get("like", ""):
-        bot = _bot(int(like[:18]) if like.isdecimal() else 0)
+        bot = found_bot(int(like[:18]) if like.isdecimal() else 0)
         symbols = list(bot.bot_products.filter(enabled=True).order_by("pk").values_list("product__symbol", flat=True))
         draft = BotDraft.from_bot(bot, symbols)
         draft.name = services.free_name(bot.owner, bot.name)
@@ -365,6 +246,13 @@ def _new_draft(request: HttpRequest) -> BotDraft:
             raise Http404(error.message) from error
         draft = BotDraft.from_settings(template.strategy, template.settings)
         draft.name = services.free_name(person(request), template.name)
+    elif request.GET.keys() & {"backtest", "sweep"}:
+        try:
+            run = found_run(request.GET)
+        except NotFound as error:
+            raise Http404(error.message) from error
+        draft = as_bot_draft(run) if run is not None else BotDraft.empty()
+        draft.name = services.free_name(person(request), draft.name)
     else:
         draft = BotDraft.empty()
     if account is not None and not request.GET.get("like"):

@@ -27,8 +27,20 @@ from accounts.models import (
     PaperTrade,
     User,
 )
-from bots.models import Bot, BotProduct, BotTemplate, Decision, ReplayRun
-from marketdata.models import Candle, CandleSeries, Product
+from bots.models import (
+    Backtest,
+    BacktestDeal,
+    Bot,
+    BotProduct,
+    BotTemplate,
+    CoinReview,
+    Decision,
+    ReplayRun,
+    Sweep,
+    SweepPoint,
+)
+from bots.strategies.dca_settings import DcaSettings
+from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
 from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
 from positions.states import Direction, PositionStatus, Purpose, side_of
@@ -280,6 +292,15 @@ class BotTemplateFactory(_Factory):
     name = factory.Sequence(lambda n: f"Template {n}")
 
 
+class CoinReviewFactory(_Factory):
+    class Meta:
+        model = CoinReview
+
+    owner = factory.SubFactory(UserFactory)
+    code = "BTC"
+    category = "approved"
+
+
 class DecisionFactory(_Factory):
     class Meta:
         model = Decision
@@ -307,6 +328,77 @@ class ReplayRunFactory(_Factory):
     start = 1_700_000_040
     end = 1_700_003_640
     cursor = 1_700_003_700
+
+
+class BacktestFactory(_Factory):
+    """A waiting backtest of an hour of minutes; ``status="finished"`` gives it figures."""
+
+    class Meta:
+        model = Backtest
+
+    owner = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda n: f"Backtest {n}")
+    exchange = "simulated"
+    symbols = ["BTC-USD"]
+    timeframe = "1m"
+    start = 1_700_000_040
+    end = 1_700_003_640
+    quote_currency = "USD"
+    balances = {"USD": "1000"}
+    status = "queued"
+    statistics = factory.LazyAttribute(lambda o: {"return_pct": 1.5, "profit": "15"} if o.status == "finished" else {})
+
+
+class BacktestDealFactory(_Factory):
+    class Meta:
+        model = BacktestDeal
+
+    backtest = factory.SubFactory(BacktestFactory, status="finished")
+    number = factory.Sequence(lambda n: n + 1)
+    symbol = "BTC-USD"
+    direction = Direction.LONG
+    opened_at = factory.LazyFunction(clock.now)
+
+
+class SweepFactory(_Factory):
+    """A waiting sweep over two take profits, without its points."""
+
+    class Meta:
+        model = Sweep
+
+    owner = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda n: f"Sweep {n}")
+    settings = factory.LazyFunction(lambda: DcaSettings().to_json())
+    exchange = "simulated"
+    symbols = ["BTC-USD"]
+    timeframe = "1m"
+    start = 1_700_000_040
+    end = 1_700_003_640
+    quote_currency = "USD"
+    balances = {"USD": "1000"}
+    parameters = [{"path": "take_profit", "values": [1, 2]}]
+    total = 2
+
+
+class SweepPointFactory(_Factory):
+    class Meta:
+        model = SweepPoint
+
+    sweep = factory.SubFactory(SweepFactory)
+    number = factory.Sequence(lambda n: n)
+    values = {"take_profit": 1}
+
+
+class HistoryDownloadFactory(_Factory):
+    class Meta:
+        model = HistoryDownload
+
+    owner = factory.SubFactory(UserFactory)
+    product = factory.SubFactory(ProductFactory)
+    timeframe = "1m"
+    start = 1_700_000_040
+    end = 1_700_003_640
+    cursor = 1_700_000_040
 
 
 # Deals --------------------------------------------------------------------------------------------------------------

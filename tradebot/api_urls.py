@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.routers import DefaultRouter
 
 from accounts.api import AccountViewSet, TokenView
 from bots.api import BotViewSet, TemplateViewSet
+from bots.backtesting.api import BacktestViewSet, SweepViewSet
+from bots.deal_views import DealSettingsViewSet
 from marketdata.api import ProductViewSet
+from marketdata.history_api import HistoryViewSet
 from notifications.api import EventViewSet, SocketTicketView
 from positions.api import FillViewSet, OrderViewSet, PositionViewSet
 from tradebot import api_schema
@@ -19,12 +22,15 @@ __all__ = ["api_schema", "router", "urlpatterns"]
 
 router = DefaultRouter()
 router.register("accounts", AccountViewSet)
+router.register("backtests", BacktestViewSet)
 router.register("bots", BotViewSet)
 router.register("events", EventViewSet)
 router.register("fills", FillViewSet)
+router.register("history", HistoryViewSet)
 router.register("orders", OrderViewSet)
 router.register("positions", PositionViewSet)
 router.register("products", ProductViewSet)
+router.register("sweeps", SweepViewSet)
 router.register("templates", TemplateViewSet, basename="template")
 router.include_format_suffixes = False
 
@@ -33,6 +39,11 @@ docs = SpectacularSwaggerSplitView.as_view(url_name="api_schema", permission_cla
 
 urlpatterns = [
     path("", include(router.urls)),
+    re_path(
+        r"^positions/(?P<pk>[0-9]+)/settings/$",
+        DealSettingsViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
+        name="deal-settings",
+    ),
     path("token/", TokenView.as_view(), name="api_token"),
     path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),
     path("schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="api_schema"),

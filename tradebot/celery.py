@@ -22,6 +22,8 @@ app.autodiscover_tasks()
 
 CYCLE_QUEUE = "cycle"
 MARKET_QUEUE = "market"
+BACKTEST_QUEUE = "backtest"
+HISTORY_QUEUE = "history"
 
 
 def _every(seconds: int, task: str) -> dict[str, Any]:
@@ -36,15 +38,22 @@ app.conf.beat_schedule = {
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
     "products": _every(3600, "bots.tasks.refresh_products"),
+    "lost backtests": _every(60, "bots.backtesting.tasks.recover"),
+    "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
 }
-# Waiting for a venue's answers must not keep the cycle from its turn. A worker takes both queues unless -Q names one.
-app.conf.task_queues = [Queue(CYCLE_QUEUE), Queue(MARKET_QUEUE)]
+# Waiting for a venue's answers must not keep the cycle from its turn. Simulations and long downloads may take minutes
+# and a whole core, so they belong into another process (-Q backtest,history). A worker without -Q takes all queues.
+app.conf.task_queues = [Queue(name) for name in (CYCLE_QUEUE, MARKET_QUEUE, BACKTEST_QUEUE, HISTORY_QUEUE)]
 app.conf.task_default_queue = CYCLE_QUEUE
 app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
+    "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
+    "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
+    "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},
+    "marketdata.tasks.recover_downloads": {"queue": MARKET_QUEUE},
 }
 
 
@@ -55,7 +64,9 @@ def keep_our_logging(**kwargs: Any) -> None:
 
 @worker_ready.connect(dispatch_uid="first turn")
 def give_every_loop_its_first_turn(**kwargs: Any) -> None:
-    """Let loops run as soon as a worker is there, rather than a whole interval after the scheduler started."""
+    """Let loops run as soon as their worker is there, rather than a whole interval after the scheduler started."""
+    if CYCLE_QUEUE not in app.amqp.queues.consume_from:
+        return
     for entry in app.conf.beat_schedule.values():
         if isinstance(entry["schedule"], int | float | schedule):
             app.send_task(entry["task"], **entry.get("options", {}))

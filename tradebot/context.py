@@ -55,6 +55,7 @@ NAVIGATION: Final = (
             Entry("orders", "Orders", "list", "orders", more=True),
         ),
     ),
+    Group("Research", (Entry("backtests", "Backtests", "test", "backtests", more=True),)),
     Group(
         "Money",
         (

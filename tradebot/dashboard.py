@@ -25,7 +25,9 @@ from django.views.decorators.http import require_GET
 from accounts.balances import balances_of
 from accounts.models import Account
 from accounts.selection import SignedInRequest, in_view
+from bots import facts as bot_facts
 from bots.models import Bot, BotProduct
+from bots.pages import finished_replays
 from marketdata import market
 from positions import figures
 from positions.cards import DealCard, deal_cards
@@ -182,7 +184,7 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
         "money_tabs": _money_tabs(view),
         "currency_tabs": [Tab(name, view.query(**{"in": name}), name == view.currency) for name in currencies],
         "range_tabs": [Tab(name, view.query(days=count), count == view.days) for count, name in RANGES],
-        "value": account_value(accounts, view.currency, [card.position for card in cards]),
+        "value": account_value(accounts, view.currency),
         "today": _shown_and_others(realised, view.currency, Period.TODAY),
         "all_time": _shown_and_others(realised, view.currency, Period.ALL),
         "unrealised": open_by_quote.get(view.currency, OpenTotals()),
@@ -206,21 +208,17 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
 # Figures ------------------------------------------------------------------------------------------------------------
 
 
-def account_value(accounts: Sequence[Account], currency: str, open_deals: Iterable[Position] = ()) -> Value:
+def account_value(accounts: Sequence[Account], currency: str) -> Value:
     """Return what the accounts hold, worth in ``currency`` at the mark of each pair, and what of it is free.
 
-    A coin without a price there is named, not counted (F34). Coins of open deals are part of the balances, and not
-    free (F36).
+    A coin without a price there is named, not counted (F34). What open deals need is part of the balances, and not free
+    (F36): as the engine says it (:mod:`bots.money`).
     """
     held: dict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
-    free: dict[str, Decimal] = defaultdict(lambda: ZERO)
     balances = balances_of([account.pk for account in accounts])
     for account in accounts:
         for name, balance in balances.get(account.pk, {}).items():
             held[account.exchange, name] += balance.total
-            free[name] += balance.free
-    for deal in open_deals:
-        free[deal.product.base] -= max(deal.base_held, ZERO)
     unknown = sorted({account.name for account in accounts if account.pk not in balances})
     prices = {exchange: _prices(exchange, currency, held) for exchange in {account.exchange for account in accounts}}
     amount = ZERO
@@ -230,6 +228,7 @@ def account_value(accounts: Sequence[Account], currency: str, open_deals: Iterab
             unknown.append(name)
         elif rate is not None:
             amount += total * rate
+    free = bot_facts.free_of(accounts, {name for _, name in held}, clock.now())
     shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_ > ZERO), key=lambda row: row[0] != currency)
     return Value(amount if balances else None, shown[:2], list(dict.fromkeys(unknown)))
 
@@ -265,7 +264,8 @@ def day_chart(days: Sequence[DayProfit]) -> dict[str, list[Any]]:
 
 def running_bots(account_ids: Sequence[int], cards: Iterable[DealCard], month: Any) -> list[BotRow]:
     """Return the running bots of these accounts. Three queries."""
-    bots = list(Bot.objects.filter(account__in=account_ids, status=Bot.Status.RUNNING).order_by("name"))
+    running = Bot.objects.filter(account__in=account_ids, status=Bot.Status.RUNNING).exclude(finished_replays())
+    bots = list(running.order_by("name"))
     by_bot: dict[int, list[DealCard]] = defaultdict(list)
     for card in cards:
         if card.position.bot_id is not None:

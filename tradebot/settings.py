@@ -18,7 +18,7 @@ from urllib.parse import quote
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from tradebot.runtime.environment import valkey_socket
+from tradebot.runtime.environment import BACKTEST_PROCESSES_DEFAULT, valkey_socket
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -180,6 +180,11 @@ CELERY_TASK_ALWAYS_EAGER = TESTING
 CELERY_TASK_EAGER_PROPAGATES = TESTING
 CELERY_TIMEZONE = "UTC"
 
+# Backtests ----------------------------------------------------------------------------------------------------------
+BACKTEST_PROCESSES = env.int("BACKTEST_PROCESSES", default=BACKTEST_PROCESSES_DEFAULT)  # of one `serve`; 0: none
+BACKTEST_MAX_CANDLES = env.int("BACKTEST_MAX_CANDLES", default=20_000_000)  # looks × pairs of one backtest
+SWEEP_MAX_CANDLES = env.int("SWEEP_MAX_CANDLES", default=2_000_000_000)  # looks × pairs × points of one sweep
+
 # People -------------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -299,10 +304,12 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Tradebot API",
     "DESCRIPTION": "Everything the pages do. Amounts are strings; errors are {code, detail, field}.",
     "VERSION": "1",
+    "OAS_VERSION": "3.1.0",  # whose schemas are JSON schemas, as those of the strategies' settings are
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "bots.backtesting.models.JobStatus"},
 }
 
 # Markets ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from bots.deal_views import deal_settings
 from tradebot import dashboard, health_views
 
 urlpatterns = [
@@ -16,6 +17,8 @@ urlpatterns = [
     path("accounts/", include("accounts.urls")),
     path("settings/", include("accounts.settings_urls")),
     path("bots/", include("bots.urls")),
+    path("backtests/", include("bots.backtesting.urls")),
+    path("deals/<int:pk>/settings/", deal_settings, name="deal_settings"),  # knows strategies, so bots bring it
     path("", include("positions.urls")),  # deals/, history/, orders/
     path("api/", include("tradebot.api_urls")),
     path("admin/", admin.site.urls),

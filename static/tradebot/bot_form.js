@@ -3,15 +3,25 @@
 
 const form = document.getElementById("bot-form");
 
+/** What is chosen in a setting: a word, or "true" for a switch that is on. */
+const chosen = (control) => (control.type === "checkbox" ? (control.checked ? "true" : "") : control.value);
+
 /** Show each field that counts with what is chosen now: data-depends="take_profit_mode=trailing|conditions". */
 function depend() {
   form.querySelectorAll("[data-depends]").forEach((box) => {
     const counts = box.dataset.depends.split(";").every((rule) => {
       const [name, values] = rule.split("=");
       const choice = form.querySelector(`[data-setting="${name}"]`);
-      return !choice || values.split("|").includes(choice.value);
+      return !choice || values.split("|").includes(chosen(choice));
     });
-    box.hidden = !counts && !box.querySelector(".has-errors, .cond") && !box.classList.contains("has-errors");
+    const typed = [...box.querySelectorAll(".tp-steps input")].some((field) => field.value);
+    box.hidden = !counts && !typed && !box.querySelector(".has-errors, .cond") && !box.classList.contains("has-errors");
+  });
+  // A card whose fields are all hidden goes with them, and so does its line in the list of sections.
+  form.querySelectorAll("[data-section]").forEach((card) => {
+    const fields = [...card.querySelectorAll(".f, .phase")];
+    card.hidden = fields.length > 0 && fields.every((field) => field.hidden);
+    form.querySelector(`.toc a[href="#${card.id}"]`)?.toggleAttribute("hidden", card.hidden);
   });
 }
 
@@ -28,6 +38,18 @@ function units() {
 
 form.addEventListener("change", () => { depend(); units(); });
 document.addEventListener("htmx:afterSettle", depend);
+
+// A share: slider and number say the same, and what is left over is the other side's.
+form.addEventListener("input", ({ target }) => {
+  const number = target.dataset.slider ? document.getElementById(target.dataset.slider) : target;
+  const slider = form.querySelector(`[data-slider="${number.id}"]`);
+  if (!number.id || !slider) return;
+  if (target === slider) number.value = slider.value;
+  else if (Number(number.value)) slider.value = number.value;
+  const left = 100 - Number(number.value.replace(",", "."));
+  const rest = form.querySelector(`[data-rest="${number.id}"]`);
+  if (rest) rest.textContent = Number.isFinite(left) ? String(Number(left.toFixed(4))) : "–";
+});
 
 // A pair is added by Enter, by the button, or by choosing it from the list.
 form.addEventListener("keydown", (event) => {

@@ -52,7 +52,10 @@ def test_a_bot_is_made_changed_started_stopped_and_archived(people: People, clie
     changed = ann.patch(path, {"settings": {**SETTINGS, "take_profit": 1.5}}, format="json")
     assert (changed.data["settings"]["take_profit"], changed.data["settings_version"]) == ("1.5", 2)
     assert ann.post(f"{path}start/").data["status"] == "running"
-    assert ann.post(f"{path}check-now/").status_code == 200
+    looked = ann.post(f"{path}run-now/")
+    assert (looked.status_code, looked.data["busy"]) == (200, False)
+    assert {line["symbol"] for line in looked.data["lines"]} == {"BTC-USD"}
+    assert ann.post(f"{path}sell-all/", {"stop": True}, format="json").data["failed"] == 0
     assert ann.post(f"{path}stop/").data["status"] == "stopped"
     assert ann.post(f"{path}archive/").data["archived_at"] is not None
     assert ann.get("/api/bots/?archived=false").data["count"] == 0
@@ -93,7 +96,7 @@ def test_nobody_makes_a_bot_on_an_account_that_they_may_not_change(
     assert absent.data["code"] == "does_not_exist"
 
 
-@pytest.mark.parametrize("action", ["start", "stop", "archive", "check-now"])
+@pytest.mark.parametrize("action", ["start", "stop", "archive", "run-now", "clone", "sell-all", "cancel-all"])
 def test_an_observer_looks_and_does_not_touch(people: People, client_of: ClientOf, action: str) -> None:
     bot = BotFactory(account=people.account)
     assert client_of(people.olga).get(f"/api/bots/{bot.pk}/").status_code == 200
@@ -135,6 +138,90 @@ def test_settings_errors_are_all_told(people: People, client_of: ClientOf, pair:
     wrong = {"take_profit": "9999", "stop_loss": "-1"}
     answer = client_of(people.ann).post("/api/bots/", body(people, settings=wrong), format="json")
     assert set(answer.data["errors"]) >= {"take_profit", "stop_loss"}
+
+
+# Copies, documents, previews ----------------------------------------------------------------------------------------
+
+
+def test_a_bot_goes_out_as_a_document_and_comes_in_again(people: People, client_of: ClientOf, pair: Product) -> None:
+    ann = client_of(people.ann)
+    made = ann.post("/api/bots/", body(people), format="json").data
+    document = ann.get(f"/api/bots/{made['id']}/export/").data
+    assert (document["format"], document["version"]) == ("tradebot-bot", 1)
+    wanted = {"account": people.account.pk, "document": document}
+    again = ann.post("/api/bots/import/", wanted, format="json")
+    assert (again.status_code, again.data["bot"]["name"], again.data["dropped"]) == (201, "Dips 2", [])
+    assert again.data["bot"]["settings"] == made["settings"]
+    as_text = ann.post("/api/bots/import/", {**wanted, "document": json.dumps(document), "name": "Text"}, format="json")
+    assert as_text.data["bot"]["name"] == "Text"
+    for changes, field in (
+        ({"owner": 1}, "owner"),
+        ({"version": 9}, "version"),
+        ({"settings": {"take_profit": "NaN"}}, "take_profit"),
+    ):
+        refused = ann.post("/api/bots/import/", {**wanted, "document": document | changes}, format="json")
+        assert (refused.status_code, refused.data["field"]) == (400, field)
+    for odd in ([], 7, None, "x" * (256 * 1024 + 1)):
+        refused = ann.post("/api/bots/import/", {**wanted, "document": odd}, format="json")
+        assert (refused.status_code, refused.data["field"]) == (400, "document")
+    for other in ("olga", "bob"):
+        refused = client_of(getattr(people, other)).post("/api/bots/import/", wanted, format="json")
+        assert refused.data["code"] == "does_not_exist"
+
+
+def test_a_bot_is_cloned_and_copied(people: People, client_of: ClientOf, pair: Product) -> None:
+    ann = client_of(people.ann)
+    made = ann.post("/api/bots/", body(people), format="json").data
+    assert ann.post(f"/api/bots/{made['id']}/clone/").data["bot"]["name"] == "Dips 2"
+    other = AccountFactory(owner=people.ann, balances={"USD": 5_000})
+    copied = ann.post(f"/api/bots/{made['id']}/copy/", {"account": other.pk}, format="json")
+    assert (copied.status_code, copied.data["bot"]["account"], copied.data["bot"]["status"]) == (
+        201,
+        other.pk,
+        "stopped",
+    )
+    foreign = AccountFactory(owner=people.bob)
+    assert ann.post(f"/api/bots/{made['id']}/copy/", {"account": foreign.pk}, format="json").status_code == 400
+
+
+def test_unsaved_settings_are_previewed_in_each_direction(people: People, client_of: ClientOf, pair: Product) -> None:
+    ann = client_of(people.ann)
+    both = {**SETTINGS, "direction": "both", "long_share_pct": "75"}
+    wanted = body(people, settings=both, budget_fixed="1600")
+    del wanted["name"]
+    found = ann.post("/api/bots/preview/", wanted, format="json")
+    assert found.status_code == 200, found.data
+    assert found.data["workable"] is True
+    long, short = found.data["sides"]
+    assert (long["direction"], long["budget"], short["direction"], short["budget"]) == ("long", "1200", "short", "400")
+    rungs = long["pairs"][0]["rungs"]
+    assert [rung["level"] for rung in rungs] == [0, 1, 2]
+    assert float(rungs[1]["price"]) < float(rungs[0]["price"]) < float(short["pairs"][0]["rungs"][1]["price"])
+    small = ann.post("/api/bots/preview/", wanted | {"budget_fixed": "1000"}, format="json")
+    assert small.data["workable"] is False
+    assert small.data["sides"][1]["pairs"][0]["violations"]
+    assert any(check["state"] == "wrong" and "Short side" in check["text"] for check in small.data["checks"])
+    for changes, field in (
+        ({"settings": {"take_profit": "NaN"}}, "take_profit"),
+        ({"symbols": ["NOPE-USD"]}, "symbols"),
+        ({"budget_pct": "101"}, "budget_pct"),
+        ({"name": "x"}, "name"),
+    ):
+        refused = ann.post("/api/bots/preview/", wanted | changes, format="json")
+        assert (refused.status_code, refused.data["field"]) == (400, field)
+    assert client_of(people.olga).post("/api/bots/preview/", wanted, format="json").data["code"] == "does_not_exist"
+    with detached("test looks"):
+        assert not Bot.objects.exists()
+
+
+def test_all_deals_are_looked_at_and_given_up_at_once(people: People, client_of: ClientOf) -> None:
+    deal = PositionFactory(bot=BotFactory(account=people.account), open=True)
+    path = f"/api/bots/{deal.bot_id}/"
+    assert client_of(people.olga).get(f"{path}bulk-preview/").data["deals"] == 1
+    answer = client_of(people.max).post(f"{path}cancel-all/")
+    assert [(row["position"], row["state"]) for row in answer.data["deals"]] == [(deal.pk, "cancelled")]
+    assert answer.data["message"] == "1 of 1 cancelled."
+    assert client_of(people.bob).post(f"{path}cancel-all/").status_code == 404
 
 
 def test_decisions_tell_why(people: People, client_of: ClientOf) -> None:

@@ -15,17 +15,21 @@ from rest_framework.test import APIClient
 from tests.api.conftest import ClientOf, People
 from tests.factories import (
     AccountFactory,
+    BacktestFactory,
     BotFactory,
     BotTemplateFactory,
     DecisionFactory,
     EventFactory,
     FillFactory,
+    HistoryDownloadFactory,
     OrderFactory,
     PaperEntryFactory,
     PaperOrderFactory,
     PaperTradeFactory,
     PositionFactory,
     ProductFactory,
+    SweepFactory,
+    SweepPointFactory,
 )
 from tradebot.api_urls import router
 
@@ -39,6 +43,9 @@ def grow(people: People, number: int) -> None:
         DecisionFactory(bot=bot)
         BotTemplateFactory(owner=people.ann)
         EventFactory(user=people.ann, account=people.account)
+        BacktestFactory(owner=people.ann, bot=bot, status="finished")
+        SweepPointFactory(sweep=SweepFactory(owner=people.ann, bot=bot))
+        HistoryDownloadFactory(owner=people.ann)
         deal = PositionFactory(bot=bot, product=products[0], open=True)
         for _ in range(2):
             FillFactory(order=OrderFactory(position=deal, status="filled"))

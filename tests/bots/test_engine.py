@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.exchanges.paper import PaperVenue
-from bots import engine
+from bots import conditions, engine, facts, memory
 from bots.models import Bot, BotProduct, Decision
 from positions import execution
 from positions.models import Position
@@ -21,7 +21,7 @@ from tests.bots.world import World
 from tests.factories import AccountFactory, BotFactory, PaperTermsFactory, UserFactory
 from tradebot.core import clock
 from tradebot.core.models import GlobalSettings, LoopState
-from tradebot.core.scoping import detached, scope_or_none
+from tradebot.core.scoping import ForeignRow, acting_for_account, detached, scope_or_none
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -466,3 +466,53 @@ def test_the_number_of_queries_does_not_grow_with_accounts(idle_world):
         return len(captured)
 
     assert queries(2) == queries(20)
+
+
+def test_the_number_of_queries_does_not_grow_with_open_deals(idle_world):
+    settings = {"take_profit": "50", "max_active_deals": 5, "max_deals_per_pair": 1}
+
+    def queries(count, minute):
+        bots = [idle_world.bot(**settings) for _ in range(count)]
+        for _ in range(2):
+            idle_world.look(minute, *bots)
+            minute += 1
+        with CaptureQueriesContext(connection) as captured:
+            assert idle_world.look(minute, *bots).orders == 0
+        assert len(idle_world.deals(bot__in=[bot.pk for bot in bots], status="open")) == 5 * count
+        return len(captured)
+
+    assert queries(1, 2) == queries(6, 8) <= 40
+
+
+def test_the_first_look_writes_every_reason_in_few_statements(idle_world):
+    never = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
+    bots = copies(idle_world.bot(open_conditions=never), 100)
+    with CaptureQueriesContext(connection) as captured:
+        idle_world.look(20, *bots)
+    updates = [query["sql"] for query in captured if "bots_botproduct" in query["sql"] and "UPDATE" in query["sql"]]
+    assert len(updates) == 1
+    with detached("test looks"):
+        written = BotProduct.objects.filter(last_code="conditions_not_met", last_changed_at=idle_world.moment(20))
+        assert written.count() == Decision.objects.count() == 500
+        assert written.exclude(last_message="").exclude(last_evidence={}).count() == 500
+
+
+def test_equal_settings_are_read_once_and_equal_rules_asked_once(idle_world, monkeypatch):
+    asked = []
+    evaluated = conditions._evaluated
+    monkeypatch.setattr(conditions, "_evaluated", lambda *args: asked.append(args[0]) or evaluated(*args))
+    rule = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
+    bots = [idle_world.bot(open_conditions=rule, take_profit=profit) for profit in ("1", "1", "2")]
+    with idle_world.at(20) as now:
+        found = [facts.load([bot.pk], now).bots[bot.pk].settings for bot in bots]
+    assert found[0] is found[1]
+    assert found[0] is not found[2]
+    idle_world.look(20, *bots)
+    assert len(asked) == 5  # one for each product
+
+
+def test_a_row_of_an_account_outside_the_scope_is_not_written(idle_world):
+    pair = idle_world.pair(idle_world.bot())
+    with acting_for_account(AccountFactory().pk), pytest.raises(ForeignRow):
+        memory.write(BotProduct, {pair.pk: {"last_code": "opening"}}, [idle_world.account.pk])
+    assert idle_world.pair(pair.bot).last_code == ""

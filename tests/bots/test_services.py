@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -139,6 +140,17 @@ def test_f27_a_ladder_with_a_rung_below_the_minimum_is_refused_naming_pair_and_r
     assert "safety order 1" in error.message
 
 
+def test_f27_the_short_side_of_a_bot_for_both_ways_is_checked_with_its_own_share(
+    owner: User, account: Account, signed_in: None
+) -> None:
+    ProductFactory(symbol="BTC-USD", min_quote=Decimal(50))
+    both = {"direction": "both", "long_share_pct": "90", "base_order_type": "automatic", "max_safety_orders": 2}
+    error = refusal(owner, account, settings=both, budget_kind="fixed", budget_fixed=1000)
+    assert (error.code, error.detail["pair"]) == ("below_minimum", "BTC-USD")
+    assert "BTC-USD (short)" in error.message
+    assert make(owner, account, settings=both | {"long_share_pct": "50"}, budget_kind="fixed", budget_fixed=1000)
+
+
 def test_f33_a_budget_of_0_percent_is_nothing_and_refused_as_such(
     owner: User, account: Account, btc: Product, signed_in: None
 ) -> None:
@@ -186,18 +198,26 @@ def test_a_managers_bot_belongs_to_the_account_and_names_its_maker(account: Acco
         assert AuditEntry.objects.get().actor == manager.email
 
 
-def test_f52_a_manager_does_not_learn_the_names_of_bots_on_other_accounts(account: Account, btc: Product) -> None:
+def test_f52_a_manager_learns_neither_names_nor_number_of_bots_on_other_accounts(
+    account: Account, btc: Product
+) -> None:
     elsewhere = AccountFactory(owner=account.owner)
     for name in ("Secret plan", "Secret plan 2", "x" * 80):
         BotFactory(account=elsewhere, name=name)
     manager = MembershipFactory(account=account, role=Membership.Role.MANAGER).user
     with acting_for(manager):
+        assert services.free_name(account.owner, "Secret plan") == "Secret plan", "only names in sight count"
         bot = make(manager, account, name="Secret plan")
-        assert bot.name == "Secret plan 3"
-        assert make(manager, account, name="x" * 80).name == "x" * 78 + " 2"
-        assert refusal(manager, account, name="Secret plan 3").code == "name_taken", "that one they can see"
-        assert services.update_bot(bot, actor=manager.email, name="Secret plan 2").name == "Secret plan 2 2"
+        assert re.fullmatch("Secret plan [0-9a-f]{4}", bot.name)
+        assert re.fullmatch("x{75} [0-9a-f]{4}", make(manager, account, name="x" * 80).name)
+        assert refusal(manager, account, name=bot.name).code == "name_taken", "that one they can see"
+        renamed = services.update_bot(bot, actor=manager.email, name="Secret plan 2")
+        assert re.fullmatch("Secret plan 2 [0-9a-f]{4}", renamed.name)
         assert services.update_bot(bot, actor=manager.email, name="Open plan").name == "Open plan"
+    with all_accounts("test"):
+        written = AuditEntry.objects.filter(action="bot.changed").order_by("pk").first()
+        assert written is not None
+        assert written.detail["changes"]["name"][1] == renamed.name, "the audit entry has the name that was stored"
     with acting_for(account.owner):
         assert refusal(account.owner, account, name="Secret plan").code == "name_taken"
 
@@ -208,7 +228,7 @@ def test_an_observer_changes_nothing(account: Account, btc: Product, owner: User
     with acting_for(observer):
         with pytest.raises(NotFound):
             make(observer, account)
-        for act in (services.start_bot, services.stop_bot, services.archive_bot, services.check_now):
+        for act in (services.start_bot, services.stop_bot, services.archive_bot):
             with pytest.raises(NotFound):
                 act(bot, observer.email)
         with pytest.raises(NotFound):
@@ -240,6 +260,13 @@ def test_a_change_grows_the_version_and_leaves_open_deals_alone(
     assert (bot.settings_version, bot.settings["take_profit"]) == (2, "5")
     assert deal.settings == before
     assert AuditEntry.objects.get(action="bot.changed").detail["changes"] == {"settings.take_profit": ["3", "5"]}
+
+
+def test_settings_that_came_later_are_no_change(owner: User, account: Account, btc: Product, signed_in: None) -> None:
+    bot = make(owner, account)
+    Bot.objects.filter(pk=bot.pk).update(settings={"take_profit": "3", **FIXED})
+    services.update_bot(bot, actor=owner.email, settings=FIXED | {"take_profit": "4"})
+    assert AuditEntry.objects.get(action="bot.changed").detail["changes"] == {"settings.take_profit": ["3", "4"]}
 
 
 def test_saving_without_a_change_changes_nothing(owner: User, account: Account, btc: Product, signed_in: None) -> None:
@@ -322,16 +349,6 @@ def test_a_stopped_bot_is_still_looked_at_while_a_deal_is_open(
     end(deal)
     services.start_bot(bot, owner.email)
     assert services.stop_bot(bot, owner.email).next_check_at is None
-
-
-def test_a_stopped_bot_without_deals_has_nothing_to_check(
-    owner: User, account: Account, btc: Product, signed_in: None
-) -> None:
-    bot = make(owner, account)
-    with pytest.raises(InvalidInput):
-        services.check_now(bot, owner.email)
-    services.start_bot(bot, owner.email)
-    assert services.check_now(bot, owner.email).next_check_at is not None
 
 
 # Putting away and moving --------------------------------------------------------------------------------------------

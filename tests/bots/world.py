@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from accounts.exchanges.paper import match_resting
 from accounts.models import Account, PaperTerms
 from bots import engine
-from bots.models import Bot
+from bots.models import Bot, BotProduct
 from bots.strategies import get_strategy
 from marketdata.models import Product
 from marketdata.series import oldest_first
 from marketdata.sources.replay import import_candles
 from marketdata.timeframes import Timeframe
 from positions.models import Fill, Order, Position
+from positions.reconcile import reconcile_account
 from tests.factories import AccountFactory, BotFactory, PaperTermsFactory, UserFactory
 from tradebot.core import clock
 from tradebot.core.scoping import acting_for_account, detached
@@ -95,6 +97,18 @@ class World:
             chunk.setdefault(bot.account_id, []).append(bot.pk)
         with clock.at(self.moment(minute)):
             return engine.run_chunk(chunk, token="test")
+
+    def step(self, minute: int, *bots: Bot) -> engine.ChunkResult:
+        """Do what a driver does at that minute: match resting orders, reconcile, look."""
+        with self.at(minute) as moment:
+            match_resting("replay", moment, [self.account.pk])
+            reconcile_account(self.account.pk)
+        return self.look(minute, *bots)
+
+    def pair(self, bot: Bot, symbol: str = "AAA-USD") -> BotProduct:
+        """Return what the bot remembers about one of its pairs."""
+        with detached("test looks"):
+            return BotProduct.objects.get(bot=bot, product=self.products[symbol])
 
     def deals(self, **filters: Any) -> list[Position]:
         with detached("test looks"):

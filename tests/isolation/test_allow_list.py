@@ -24,23 +24,45 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "an API token says who asks, so it is looked up and made before anybody's scope is bound",
     ),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
+    ("bots/coins.py", "detached"): (
+        1,
+        "what a bot's owner thinks of coins decides what it opens, whoever acts; nothing but categories is returned",
+    ),
     ("bots/engine.py", "all_accounts"): (
         1,
         "the dispatcher finds out whose bots are due; each account is then leased alone",
     ),
-    ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
-    ("bots/services.py", "detached"): (
+    ("bots/backtesting/jobs.py", "all_accounts"): (
         2,
-        "a name and the limit of bots concern all of the owner's bots, unseen ones too",
+        "whose turn it is and whose worker died, among everybody's backtests; each is then worked on for its owner",
     ),
+    ("bots/memory.py", "cursor"): (
+        1,
+        "what pairs and deals remember, many rows in one statement, after their accounts were held against the scope",
+    ),
+    ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
+    ("bots/bot_detail.py", "detached"): (1, "who may see a bot may see who changed its settings"),
+    ("bots/services.py", "detached"): (1, "the limit of bots concerns all of the owner's bots, unseen ones too"),
     ("bots/tasks.py", "all_accounts"): (
         3,
         "is there anything to do, which markets are in use, retention of old decisions",
     ),
     ("bots/templates.py", "all_accounts"): (1, "writes presets, which belong to nobody"),
     ("bots/templates.py", "BotTemplate.presets"): (4, "presets belong to nobody and are shown to everybody"),
+    ("bots/backtesting/sweeps.py", "all_accounts"): (
+        1,
+        "finds sweeps whose workers died; each is then worked on for its owner",
+    ),
+    ("marketdata/history.py", "all_accounts"): (
+        1,
+        "finds downloads whose worker died; each is then carried out for its owner",
+    ),
     ("notifications/outbox.py", "detached"): (1, "an event is written for everybody who may see the account"),
     ("notifications/tasks.py", "all_accounts"): (1, "retention of old events"),
+    ("positions/deal_page.py", "detached"): (
+        1,
+        "whoever sees a deal sees what was done to it, which is written down with its owner",
+    ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
     ("positions/reconcile.py", "all_accounts"): (
         3,

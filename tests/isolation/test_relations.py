@@ -21,6 +21,8 @@ from tradebot.core.scoping import OwnedModel, UnscopedQuery
 PACKAGES: Final = ("accounts", "bots", "marketdata", "notifications", "positions", "tradebot")
 
 READ_ONLY_CHOICES: Final[dict[str, str]] = {
+    "NewBacktestSerializer.bot": "its settings and pairs are read and tried on candles; the bot is not changed",
+    "NewSweepSerializer.bot": "its settings and pairs are read and tried on candles; the bot is not changed",
     "NewTemplateSerializer.bot": "its settings are read and kept as a template of one's own; the bot is not changed",
 }
 """Relations that may name what one may see but not change. All others offer only what the person may change."""

@@ -84,7 +84,8 @@ def path_of(route: Route, world: World, observer: bool = False) -> str:
     assert verdict is not None
     values: dict[str, Any] = dict.fromkeys(route.parameters, "1")
     member = (world.shared if observer else world.private)["membership"].user_id
-    more = {"product": world.product.pk, "sharer": member}
+    deal = world.named("simulated_deal", observer)
+    more = {"product": world.product.pk, "sharer": member, "simulated_deal": deal.number}
     for name, value in verdict.more:
         values[name] = more.get(value, value)
     if verdict.row:
@@ -245,7 +246,7 @@ def test_the_marks_are_seen_by_their_owner(world: World) -> None:
     for resource in ("accounts", "bots", "positions", "orders", "fills", "events", "templates"):
         text = text_of(client.get(f"/api/{resource}/"))
         assert PRIVATE in text, resource
-    for page in ("accounts/", "bots/", "deals/", "history/", "orders/"):
+    for page in ("accounts/", "backtests/", "backtests/sweeps/", "bots/", "deals/", "history/", "orders/"):
         assert PRIVATE in text_of(client.get(f"/{page}")), page
     assert any(amount in text_of(client.get("/api/accounts/")) for amount in AMOUNTS)
 

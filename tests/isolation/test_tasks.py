@@ -30,14 +30,29 @@ def foreign_chunk(world: World) -> list[Any]:
     return [[[bobs, [world.shared["bot"].pk, world.private["bot"].pk, world.private["orphan"].pk]]]]
 
 
+def foreign_sweep(world: World) -> list[Any]:
+    """Ann's sweep as if it were Bob's."""
+    return [world.bob.pk, world.private["sweep"].pk, 0, 1]
+
+
+def foreign_download(world: World) -> list[Any]:
+    """Ann's download as if it were Bob's."""
+    return [world.bob.pk, world.private["download"].pk]
+
+
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "accounts.tasks.clear_sessions": nothing,
+    "bots.backtesting.tasks.recover": nothing,
+    "bots.backtesting.tasks.sweep_strand": foreign_sweep,
+    "bots.backtesting.tasks.work": nothing,
     "bots.tasks.dispatch_cycle": nothing,
     "bots.tasks.prune_decisions": nothing,
     "bots.tasks.refresh_candles": nothing,
     "bots.tasks.refresh_prices": nothing,
     "bots.tasks.refresh_products": nothing,
     "bots.tasks.run_chunk": foreign_chunk,
+    "marketdata.tasks.download_history": foreign_download,
+    "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.reconcile": nothing,
@@ -46,6 +61,9 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
+    "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
+    "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
+    "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",

@@ -19,6 +19,7 @@ PUBLIC_TABLES = {
     "core.LoopState": "how the machinery is doing",
     "marketdata.Candle": "public market data",
     "marketdata.CandleSeries": "public market data",
+    "marketdata.Coin": "what the operator thinks of coins, for everybody",
     "marketdata.MarketStatus": "public market data",
     "marketdata.Product": "public market data",
 }

@@ -39,11 +39,13 @@ AMOUNTS: Final = ("7134271", "7,134,271", "7 134 271", "7\u202f134\u202f271", "7
 MEANT: Final = frozenset(
     {
         "base_currency",
+        "budget_kind",
         "currency",
         "exchange",
         "fee_currency",
         "hold_currency",
         "lease_token",
+        "objective",
         "quote_currency",
         "strategy",
         "symbol",
@@ -175,12 +177,18 @@ def _rows_of_person(owner: User) -> dict[str, Any]:
     return {
         "orphan": factories.BotFactory(owner=owner, account=None),
         "template": factories.BotTemplateFactory(owner=owner),
+        "coin_review": factories.CoinReviewFactory(owner=owner),
         "event": factories.EventFactory(user=owner, payload={}),
         "counter": factories.UserCounterFactory(user=owner),
         "audit": factories.AuditEntryFactory(user=owner),
         "authenticator": second_factor,
         "session": session,
         "token": factories.ApiTokenFactory(user=owner),
+        "backtest": (backtest := factories.BacktestFactory(owner=owner, status="finished")),
+        "simulated_deal": factories.BacktestDealFactory(backtest=backtest, profit=AMOUNT),
+        "sweep": (sweep := factories.SweepFactory(owner=owner, status="finished")),
+        "point": factories.SweepPointFactory(sweep=sweep, score=1.0),
+        "download": factories.HistoryDownloadFactory(owner=owner, status="finished"),
         "user": owner,
     }
 

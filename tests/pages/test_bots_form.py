@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def sent(account: Account, /, **changes: Any) -> dict[str, Any]:
     }
     defaults = DcaSettings(base_order_type="automatic").to_json()
     for spec in field_specs(DcaSettings):
-        if spec.kind != "conditions":
+        if spec.kind in ("decimal", "integer", "choice"):
             value = defaults[spec.name]
             data[f"s.{spec.name}"] = "" if value is None else str(value)
     return data | changes
@@ -63,9 +64,11 @@ def test_f42_every_setting_of_the_schema_is_in_the_form(browser: Client, account
     response = browser.get("/bots/new/")
     assert offences(response) == []
     page = text(response)
+    marks = {"conditions": 'id="tree-{}"', "steps": 'name="s.{}.3.profit_pct"'}
     for spec in field_specs(DcaSettings):
-        assert (f'id="tree-{spec.name}"' if spec.kind == "conditions" else f'name="s.{spec.name}"') in page
-    assert "Short" not in page.split('name="s.direction"')[1].split("</select>")[0]  # announced, not offered
+        assert marks.get(spec.kind, 'name="s.{}"').format(spec.name) in page
+    for choice in ("Long", "Short", "Both"):
+        assert f">{choice}</option>" in page.split('name="s.direction"')[1].split("</select>")[0]
 
 
 def test_a_new_form_starts_from_the_template_asked_for(browser: Client, account: Account, bot: Bot) -> None:
@@ -145,7 +148,22 @@ def test_an_edit_is_saved_and_grows_the_version(browser: Client, bot: Bot) -> No
         ({"s.max_active_deals": "2.5"}, "max_active_deals", "Enter a whole number."),
         ({"s.max_active_deals": ""}, "max_active_deals", "Enter a number."),
         ({"s.stop_loss": "3"}, "stop_loss", "closer than the deepest safety order"),
-        ({"s.direction": "short"}, "direction", "not available yet"),
+        ({"s.direction": "sideways"}, "direction", "Choose one of long, short, both."),
+        ({"s.min_volume_24h": "0"}, "min_volume_24h", "more than 0"),
+        ({"s.allowed_categories": ["approved", "lucky"]}, "allowed_categories", "approved"),
+        ({"s.slippage_guard": "on", "s.max_slippage": "9"}, "max_slippage", "Allowed are 0.01 to 5 %."),
+        (
+            {"s.take_profit_steps.0.profit_pct": "1", "s.take_profit_steps.0.share_pct": "40"},
+            "take_profit_steps",
+            "add up to 40 %",
+        ),
+        ({"s.take_profit_steps.1.profit_pct": "2"}, "take_profit_steps", "Step 2, share: Enter a number."),
+        (
+            {"s.take_profit_steps.0.profit_pct": "900", "s.take_profit_steps.0.share_pct": "100"},
+            "take_profit_steps",
+            "Step 1, profit: Allowed are 0.1 to 500 %.",
+        ),
+        (condition("short_open_conditions"), "short_open_conditions", "only with direction both"),
         (condition(value="low"), "open_conditions", "number"),
         (condition(indicator="tea_leaves"), "open_conditions", "tea_leaves"),
         (condition(p_period="1000000"), "open_conditions", "allowed are"),
@@ -174,6 +192,124 @@ def test_an_account_one_may_not_change_is_no_choice(browser: Client, account: Ac
     response = browser.post("/bots/new/", sent(account, account=foreign.pk))
     assert response.status_code == 422
     assert not Bot._base_manager.exists()
+
+
+# Settings that came with both directions -----------------------------------------------------------------------------
+
+BOTH = {"s.direction": "both", "s.short_conditions": "own", "s.long_share_pct": "60"}
+STEPS = {
+    "s.take_profit_steps.0.profit_pct": "1",
+    "s.take_profit_steps.0.share_pct": "40",
+    "s.take_profit_steps.2.profit_pct": "2,5",
+    "s.take_profit_steps.2.share_pct": "60",
+}
+
+
+def test_every_new_kind_of_setting_is_saved_and_shown_again(
+    browser: Client, account: Account, product: Product
+) -> None:
+    rules = condition() | condition("short_open_conditions", indicator="bull_flag", operator="=", value="1")
+    more = {
+        "s.allowed_categories": ["meme", "approved"],
+        "s.skip_stable_pairs": "on",
+        "s.slippage_guard": "on",
+        "s.max_slippage": "0.3",
+        "s.min_volume_24h": "1000000",
+        "s.safety_order_execution": "limit",
+        "s.limit_timeout_seconds": "90",
+    }
+    browser.post("/bots/new/", sent(account, **BOTH, **STEPS, **more, **rules))
+    bot = Bot._base_manager.get()
+    settings = DcaSettings.from_json(bot.settings)
+    assert [(str(step.profit_pct), str(step.share_pct)) for step in settings.take_profit_steps] == [
+        ("1", "40"),
+        ("2.5", "60"),
+    ]
+    assert (settings.allowed_categories, settings.skip_stable_pairs) == (("approved", "meme"), True)
+    assert (str(settings.max_slippage), settings.safety_order_execution, settings.limit_timeout_seconds) == (
+        "0.3",
+        "limit",
+        90,
+    )
+    assert [item.indicator for item in settings.short_open_conditions.items] == ["bull_flag"]
+    response = browser.get(f"/bots/{bot.pk}/edit/")
+    assert offences(response) == []
+    page = text(response)
+    for wanted in ("100 of 100 %", 'value="meme" checked', 'data-rest="s_long_share_pct">40<'):
+        assert wanted in page
+    again = {f"s.{name}": value for name, value in response.context["draft"].settings.items()}
+    data = sent(account, name=bot.name, **STEPS, **rules) | again
+    data |= {"s.allowed_categories": ["approved", "meme"]}
+    browser.post(f"/bots/{bot.pk}/edit/", data)
+    assert Bot._base_manager.get().settings_version == 1, "what the form shows is what is stored"
+
+
+def test_both_sides_have_a_ladder_with_their_share_of_the_budget(
+    browser: Client, account: Account, product: Product
+) -> None:
+    response = browser.post("/bots/preview/", sent(account, **BOTH, **STEPS))
+    long, short = response.context["form"].sides
+    assert (long.preview.budget, short.preview.budget) == (300, 200)
+    assert long.rows[1].drop_pct < 0 < short.rows[1].drop_pct
+    assert short.coins.currency == "BTC"
+    assert 0 < short.coins.one_deal < short.coins.free == Decimal("0.5")
+    page = text(response)
+    for wanted in ("Long side", "Short side", "60 % of the budget", "Coins for one deal", "100 of 100 %"):
+        assert wanted in page.replace("\u00a0", " ")
+
+
+def test_a_short_side_without_coins_says_what_it_needs(browser: Client, trader: Any) -> None:
+    account = AccountFactory(owner=trader, balances={"USD": 1000})
+    ProductFactory()
+    page = text(browser.post("/bots/preview/", sent(account, **{"s.direction": "short"})))
+    assert "A short sells coins that the account holds: a whole deal needs" in page
+
+
+def test_a_mirrored_rule_is_said_in_words(browser: Client, account: Account, product: Product) -> None:
+    page = text(browser.post("/bots/preview/", sent(account, **{"s.direction": "both"}, **condition())))
+    assert "Opens when RSI(14) on 5m is below 30. Short side, mirrored: RSI(14) on 5m is above 70." in page
+    page = text(browser.post("/bots/preview/", sent(account, **{"s.direction": "short"}, **condition())))
+    assert "Opens a short when RSI(14) on 5m is below 30." in page
+
+
+def test_the_live_side_renews_what_each_condition_says_now(browser: Client, account: Account) -> None:
+    from marketdata import services as market_services
+
+    market_services.refresh_products("simulated")
+    page = text(browser.post("/bots/preview/", sent(account, **condition(value="101"))))
+    assert 'id="now-t-open_conditions-0-0" hx-swap-oob="true">now ' in page
+
+
+def test_a_signal_chosen_in_place_of_another_indicator_asks_for_its_1(
+    browser: Client, account: Account, product: Product
+) -> None:
+    rule = condition(indicator="bull_flag", was="rsi")
+    (chosen,) = pressed(browser, account, "refresh", **rule).trees["open_conditions"].conditions
+    assert (chosen.operator, chosen.value) == ("=", "1")
+    rule = condition(indicator="bull_flag", was="bull_flag", operator="!=", value="0")
+    (kept,) = pressed(browser, account, "refresh", **rule).trees["open_conditions"].conditions
+    assert (kept.operator, kept.value) == ("!=", "0")
+
+
+def test_rare_settings_are_behind_more_until_they_are_changed(
+    browser: Client, account: Account, product: Product
+) -> None:
+    sections = {section.title: section for section in browser.get("/bots/new/").context["sections"]}
+    assert sections["Filters"].is_folded
+    assert not sections["Filters"].is_open
+    assert not sections["Conditions of the short side"].applies
+    answer = browser.post("/bots/new/", sent(account, action="refresh", **{"s.max_spread": "1"}, **STEPS, **BOTH))
+    sections = {section.title: section for section in answer.context["sections"]}
+    assert sections["Filters"].is_open
+    assert sections["Filters"].summary == "set: widest spread"
+    assert sections["Take profit"].rare_open
+    assert sections["Conditions of the short side"].applies
+
+
+def test_unsaved_settings_can_be_backtested(browser: Client, account: Account, product: Product) -> None:
+    page = text(browser.get("/bots/new/"))
+    button = page.split('value="backtest"')[1].split(">")[0]
+    assert 'formaction="/backtests/new/"' in button
 
 
 # The form's own buttons, without scripts ----------------------------------------------------------------------------

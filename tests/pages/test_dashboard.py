@@ -208,9 +208,11 @@ def test_f36_coins_of_open_deals_are_not_free(db: None) -> None:
     from tradebot.dashboard import account_value
 
     account = AccountFactory(balances={"USD": 100, "BTC": 3})
-    deal = PositionFactory(bot__account=account, open=True, base_held=Decimal(1))
+    PositionFactory(bot__account=account, open=True, base_held=Decimal(1))
     with acting_for_account(account.pk):
-        value = account_value([account], "USD", [deal])
-        nothing = account_value([account], "USD", [deal, deal, deal])
+        value = account_value([account], "USD")
+    PositionFactory.create_batch(2, bot__account=account, open=True, base_held=Decimal(1))
+    with acting_for_account(account.pk):
+        nothing = account_value([account], "USD")
     assert value.free == [("USD", 100), ("BTC", 2)]
     assert nothing.free == [("USD", 100)]

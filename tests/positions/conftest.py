@@ -17,7 +17,9 @@ from accounts.access import acting_for
 from accounts.exchanges import factory as exchanges
 from accounts.models import Account
 from bots.models import Bot
+from marketdata import prices
 from marketdata.models import Product
+from marketdata.sources.base import Quote
 from notifications.models import Event
 from positions import execution
 from positions.execution import Intent
@@ -85,6 +87,13 @@ class Desk:
         """The outside exchange's price; None where there is a market to ask."""
         return None if self.venue is None else self.venue.price
 
+    def tell(self, price: Decimal | int) -> None:
+        """Let the outside exchange trade at ``price``, and our market data know it."""
+        assert self.venue is not None
+        self.venue.price = Decimal(price)
+        told = Quote(self.product.symbol, self.venue.price, self.venue.price, self.venue.price, clock.now())
+        prices.remember(self.product.exchange, [told])
+
     def events(self, kind: str | None = None) -> list[Event]:
         """The owner's events, oldest first."""
         with _outside_any_scope(self.account):
@@ -121,21 +130,36 @@ def outside(db: None, moment: datetime) -> Iterator[Desk]:
         yield desk
 
 
+@pytest.fixture
+def quoted(db: None, moment: datetime) -> Iterator[Desk]:
+    """A desk at such an exchange whose price of 100 our market data knows; ``quoted.tell(price)`` moves it."""
+    with desk_outside("coinbase") as desk, acting_for_account(desk.account.pk):
+        desk.tell(100)
+        yield desk
+
+
 class desk_outside:  # noqa: N801 (used like a function)
     """Make a desk at an outside exchange; its connection is taken out again at the end."""
 
+    def __init__(self, exchange: str = "outside") -> None:
+        self.exchange = exchange
+
     def __enter__(self) -> Desk:
-        account = AccountFactory(kind=Account.Kind.EXCHANGE, exchange="outside")
+        account = AccountFactory(kind=Account.Kind.EXCHANGE, exchange=self.exchange)
         product = ProductFactory(
-            exchange="outside", symbol="BTC-USD", base_increment=Decimal("0.001"), min_base=Decimal("0.01"), min_quote=5
+            exchange=self.exchange,
+            symbol="BTC-USD",
+            base_increment=Decimal("0.001"),
+            min_base=Decimal("0.01"),
+            min_quote=5,
         )
         venue = OutsideVenue(account.pk)
         venue.wallet = {"USD": Decimal(10_000)}
-        exchanges.register("outside", lambda _account: venue)
+        exchanges.register(self.exchange, lambda _account: venue)
         return Desk(account, BotFactory(account=account, status=Bot.Status.RUNNING), product, venue)
 
     def __exit__(self, *_: object) -> None:
-        exchanges.register("outside", None)
+        exchanges.register(self.exchange, None)
 
 
 @pytest.fixture

@@ -68,6 +68,50 @@ def test_a_deal_opens_adds_and_closes_at_the_paper_venue(paper: Desk) -> None:
     assert PaperEntry.objects.filter(currency="USD").aggregate(t=amount_total("amount"))["t"] == usd.total
 
 
+def test_limits_and_slots_count_each_direction_for_itself(paper: Desk) -> None:
+    paper.open("100")
+    short = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=Decimal("0.01"))
+    order = paper.intend_open(intent=short, direction=Direction.SHORT, expected_active=0)
+    assert (order.position.slot, order.side) == (0, Side.SELL)
+    with refused("deal_limit"):
+        paper.intend_open(intent=short, direction=Direction.SHORT)
+    with refused("duplicate_intent"):
+        paper.intend_open(intent=short, direction=Direction.SHORT, expected_active=0, max_active_deals=2)
+    with refused("pair_deal_limit"):
+        paper.intend_open(intent=short, direction=Direction.SHORT, expected_active=1, max_active_deals=2)
+    another = paper.intend_open("100", expected_active=1, max_active_deals=2, max_deals_per_pair=2)
+    assert another.position.slot == 1
+
+
+def test_f36_an_entry_leaves_alone_what_open_deals_hold(paper: Desk) -> None:
+    long = paper.open("100")
+    coins = PaperBalance.objects.get(currency="BTC").total
+    everything = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=coins)
+    with refused("insufficient_balance"):
+        paper.intend_open(intent=everything, direction=Direction.SHORT)
+    rest = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=coins - long.base_held)
+    assert paper.intend_open(intent=rest, direction=Direction.SHORT).base_size == coins - long.base_held
+
+
+def test_a_close_that_rests_is_not_counted_twice(paper: Desk) -> None:
+    """What it holds is not free already; the rest of the deal's base is not free because it is the deal's (F31)."""
+    long = paper.open("100")
+    coins = PaperBalance.objects.get(currency="BTC").total
+    paper.place(long, Purpose.LIMIT_CLOSE, order_type=OrderType.LIMIT, limit_price=Decimal(900_000))
+    rest = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=coins - long.base_held)
+    assert paper.intend_open(intent=rest, direction=Direction.SHORT).base_size == coins - long.base_held
+
+
+def test_an_entry_leaves_alone_what_open_shorts_buy_back_with(paper: Desk) -> None:
+    intent = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=Decimal("0.1"))
+    short = execution.submit(paper.intend_open(intent=intent, direction=Direction.SHORT)).position
+    free = PaperBalance.objects.get(currency="USD").free
+    need = max(Decimal("0.1") * (booking.mark_of(short) or 0) * Decimal("1.006"), short.quote_received)
+    with refused("insufficient_balance"):
+        paper.intend_open(str(free / Decimal("1.007")))
+    assert paper.intend_open(str((free - need) / Decimal("1.007"))).status == OrderStatus.INTENDED
+
+
 def test_a_short_deal_sells_first_and_buys_back(paper: Desk) -> None:
     intent = Intent(purpose=Purpose.BASE_ORDER, sequence=1, base_size=Decimal("0.01"))
     position = execution.submit(paper.intend_open(intent=intent, direction=Direction.SHORT)).position

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from accounts.models import PaperBalance
-from positions import execution, manual
+from positions import execution, manual, preview
 from positions.manual import CloseFailure, CloseState, Closing
 from positions.models import Position
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
@@ -24,6 +25,11 @@ ANN = "ann@example.com"
 def audit() -> list[tuple[str, str, str]]:
     with detached("test looks at the audit"):
         return list(AuditEntry.objects.order_by("id").values_list("actor", "action", "target"))
+
+
+def wrong(field: str) -> Any:
+    """Expect that the input is refused with this field named."""
+    return pytest.raises(InvalidInput, check=lambda error: error.field == field)
 
 
 def resting_close(desk: Desk, position: Position) -> execution.Order:
@@ -174,16 +180,90 @@ def test_a_note_is_kept_with_the_deal(paper: Desk) -> None:
 
 def test_the_preview_says_what_the_close_then_brings(paper: Desk) -> None:
     position = paper.open("5000")
-    preview = manual.close_preview(position)
-    assert preview.bid < preview.ask
-    assert preview.expected_price <= preview.bid
-    assert preview.slippage_pct >= 0
+    found = preview.close_preview(position)
+    assert found.bid < found.ask
+    assert found.expected_price <= found.bid
+    assert found.slippage_pct >= 0
     answer = manual.close_at_market(position, ANN)
     slippage = Decimal("0.0006")  # the account's own slippage comes on top
-    assert abs(answer.position.realised_quote - preview.profit_quote) < slippage * 5000
-    assert abs(preview.fee_quote - preview.base * preview.expected_price * Decimal("0.006")) < Decimal("1e-15")
+    assert abs(answer.position.realised_quote - found.profit_quote) < slippage * 5000
+    assert abs(found.fee_quote - found.base * found.expected_price * Decimal("0.006")) < Decimal("1e-15")
     with refused("nothing_to_close"):
-        manual.close_preview(answer.position)
+        preview.close_preview(answer.position)
+
+
+def test_the_preview_of_a_part_is_about_that_part(paper: Desk) -> None:
+    position = paper.open("1000")
+    whole, part = preview.close_preview(position), preview.close_preview(position, share_pct=Decimal(25))
+    assert (part.is_part, whole.is_part, part.remaining) == (True, False, whole.base)
+    assert abs(part.base - whole.base / 4) < Decimal("1e-8")
+    assert abs(part.profit_quote - whole.profit_quote / 4) < Decimal("0.05")
+    with wrong("base"):
+        preview.close_preview(position, base=whole.base * 2)
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_sold_at_market_and_the_deal_goes_on(outside: Desk) -> None:
+    assert outside.venue is not None
+    position = outside.open("100")  # 1 BTC
+    answer = manual.close_at_market(position, ANN, share_pct=Decimal(40))
+    assert (answer.state, answer.position.status) == (CloseState.REDUCED, PositionStatus.OPEN)
+    assert position.base_held == Decimal("0.6")
+    assert answer.message == "That part is closed. The rest of the deal goes on."
+    answer = manual.close_at_market(position, ANN)  # F20: only what is left
+    assert answer.order is not None
+    assert (answer.state, answer.order.base_size, position.exit_reason) == ("closed", Decimal("0.6"), "manual")
+
+
+def test_f21_a_part_sold_at_market_cancels_the_resting_close_first(outside: Desk) -> None:
+    assert outside.venue is not None
+    position = outside.open("100")
+    resting = resting_close(outside, position)
+    outside.venue.fill(resting.client_order_id, "0.5")  # not noticed by us yet
+    answer = manual.close_at_market(position, ANN, base=Decimal("0.2"))
+    resting.refresh_from_db()
+    assert (resting.status, answer.state, position.base_held) == ("cancelled", "reduced", Decimal("0.3"))
+
+
+def test_f29_a_rest_too_small_to_trade_is_sold_along(quoted: Desk) -> None:
+    position = quoted.open("100")
+    answer = manual.close_at_market(position, ANN, base=Decimal("0.995"))  # 0.005 is below the smallest order
+    assert answer.order is not None
+    assert (answer.state, answer.order.base_size) == (CloseState.CLOSED, Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("size", "field"),
+    [
+        ({"base": "1.001"}, "base"),
+        ({"base": "0"}, "base"),
+        ({"base": "-1"}, "base"),
+        ({"base": "NaN"}, "base"),
+        ({"base": "1e400"}, "base"),
+        ({"base": "0.001"}, "base"),  # below the smallest order
+        ({"share_pct": "100.5"}, "share_pct"),
+        ({"share_pct": "0"}, "share_pct"),
+        ({"share_pct": "0.1"}, "share_pct"),
+        ({"base": "0.5", "share_pct": "50"}, "share_pct"),
+    ],
+)
+def test_f23_a_part_that_is_not_possible_names_its_field(outside: Desk, size: dict[str, str], field: str) -> None:
+    position = outside.open("100")
+    with wrong(field):
+        manual.close_at_market(position, ANN, **{name: Decimal(value) for name, value in size.items()})
+    position.refresh_from_db()
+    assert (position.status, position.base_held) == (PositionStatus.OPEN, Decimal(1))
+
+
+def test_f23_a_part_that_is_too_large_leaves_the_resting_close_alone(outside: Desk) -> None:
+    position = outside.open("100")
+    resting = resting_close(outside, position)
+    with wrong("base"):
+        manual.close_at_market(position, ANN, base=Decimal(2))
+    resting.refresh_from_db()
+    assert resting.status == OrderStatus.OPEN
 
 
 def test_a_preview_without_a_price_says_so(paper: Desk) -> None:
@@ -191,4 +271,4 @@ def test_a_preview_without_a_price_says_so(paper: Desk) -> None:
     position = PositionFactory(open=True, bot=paper.bot, product=unlisted)
     FillFactory(order=OrderFactory(position=position))
     with pytest.raises(MissingInformation):
-        manual.close_preview(position)
+        preview.close_preview(position)

@@ -79,7 +79,7 @@ def test_a_taken_or_impossible_port_is_seen_before_anything_starts() -> None:
     [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000")],  # noqa: S104
 )
 def test_the_address_is_one_that_a_browser_here_can_open(bind: str, address: str) -> None:
-    env = Environment(Path("/srv"), bind, 8000, "", True, False, "localhost", "console")
+    env = Environment(Path("/srv"), bind, 8000, "", True, False, "localhost", "console", 2)
     assert env.address == address
 
 

@@ -35,7 +35,7 @@ def second_start(first: Serving, port: int) -> subprocess.CompletedProcess[str]:
 def test_one_command_starts_everything_and_stops_it_within_ten_seconds(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as run:
         run.started()
-        assert set(run.children()) == {"web", "worker", "beat", "valkey"}
+        assert set(run.children()) == {"web", "worker", "backtests", "beat", "valkey"}
         assert run.ready()
         password = (run.data_dir / "demo-password.txt").read_text().strip()
         assert f"http://127.0.0.1:{run.port}" in run.said()

@@ -13,10 +13,11 @@ from typing import Final
 
 import environ
 
-__all__ = ["ROOT", "Environment", "read", "valkey_socket"]
+__all__ = ["BACKTEST_PROCESSES_DEFAULT", "ROOT", "Environment", "read", "valkey_socket"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LONGEST_SOCKET_PATH: Final = 100  # the kernel takes 107 bytes, other systems a few less
+BACKTEST_PROCESSES_DEFAULT: Final = min(os.cpu_count() or 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Environment:
     behind_tls: bool
     host: str
     log_format: str
+    backtest_processes: int
 
     @property
     def embeds_valkey(self) -> bool:
@@ -63,6 +65,7 @@ def read(*, bind: str | None = None, port: int | None = None, demo: bool | None 
         behind_tls=env.bool("BEHIND_TLS", default=False),
         host=(hosts or ["localhost"])[0].lstrip("."),
         log_format=env.str("LOG_FORMAT", default="console"),
+        backtest_processes=max(env.int("BACKTEST_PROCESSES", default=BACKTEST_PROCESSES_DEFAULT), 0),
     )
 
 

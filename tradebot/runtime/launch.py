@@ -1,4 +1,4 @@
-"""Start of a supervised process: ``python -m tradebot.runtime.launch (web|worker|beat) arguments``.
+"""Start of a supervised process: ``python -m tradebot.runtime.launch (web|worker|backtests|beat) arguments``.
 
 Importing takes most of a process's start, and preparing the database takes as long again, so both happen at the same
 time: a gated process imports everything first and then waits for the word on its standard input.
@@ -6,6 +6,7 @@ time: a gated process imports everything first and then waits for the word on it
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -15,11 +16,13 @@ from tradebot.runtime.children import GATE_WORD
 
 __all__ = ["main"]
 
+NICENESS = 10
+
 
 def main(program: str, arguments: list[str]) -> None:
     """Become the program, which imports, passes the gate, and works until it is stopped."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
-    {"web": web, "worker": worker, "beat": beat}[program](arguments)
+    {"web": web, "worker": worker, "backtests": backtests, "beat": beat}[program](arguments)
 
 
 def web(arguments: list[str]) -> None:
@@ -44,6 +47,30 @@ def worker(arguments: list[str]) -> None:
     # Its concern is pickle in the hands of root; nothing but JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     sys.exit(app.start(["--quiet", "worker", *arguments]))
+
+
+def backtests(arguments: list[str]) -> None:
+    """Carry out backtests, sweeps and downloads, after everything else; ``arguments`` are for ``celery worker``."""
+    os.nice(NICENESS)
+    # What is imported is shared by the processes that are forked from this one as long as nobody writes to it.
+    gc.disable()
+    _import_everything()
+    gc.enable()
+    gc.freeze()
+    from celery.signals import task_prerun
+
+    task_prerun.connect(_put_work_back_on_sigterm, weak=False)
+    worker(arguments)
+
+
+def _put_work_back_on_sigterm(**kwargs: object) -> None:
+    """Before each task: when told to end, let it put its job back into the queue rather than die in its midst.
+
+    The pool sets signal handlers of its own after everything that can be said before the first task.
+    """
+    from tradebot.core import stopping
+
+    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.ask())
 
 
 def beat(arguments: list[str]) -> None:

@@ -136,6 +136,7 @@ class _Supervisor:
         self.prepare = self._python("prepare", ROOT / "manage.py", "prepare")
         self.web = self._launched("web", "web", *self._daphne())
         self.worker = self._launched("worker", "worker", *_WORKER)
+        self.backtests = self._backtests() if env.backtest_processes else None
         self.beat = self._launched("beat", "beat", env.data_dir / "beat-schedule")
 
     # What is started -------------------------------------------------------------------------------------------------
@@ -160,6 +161,11 @@ class _Supervisor:
             "tradebot.asgi:application",
         ]
 
+    def _backtests(self) -> Child:
+        """Simulations and downloads, in processes of their own: the cycle never waits for them."""
+        queues = ["--queues", "backtest,history", "--concurrency", self.env.backtest_processes]
+        return self._launched("backtests", "backtests", *queues, *_BACKTESTS)
+
     def _valkey(self) -> Child:
         options = {
             "port": 0,
@@ -177,7 +183,8 @@ class _Supervisor:
     @property
     def children(self) -> list[Child]:
         """Those that must always run, in the order in which they end: who makes work first, who carries it last."""
-        return [self.beat, self.web, self.worker, *([self.valkey] if self.valkey else [])]
+        carrying = [self.backtests] if self.backtests else []
+        return [self.beat, self.web, *carrying, self.worker, *([self.valkey] if self.valkey else [])]
 
     # The whole run ---------------------------------------------------------------------------------------------------
 
@@ -202,14 +209,15 @@ class _Supervisor:
         if self.valkey:
             self._start_valkey(self.valkey)
         self.prepare.start(stdout=subprocess.PIPE)
-        for child in (self.web, self.worker, self.beat):
+        workers = [self.worker, *([self.backtests] if self.backtests else [])]
+        for child in (self.web, *workers, self.beat):
             child.start()
         prepared = self._read_report()
         self.web.open_gate()
         if self.prepare.process is not None and self.prepare.process.wait():
             raise StartFailed("The preparation failed; its messages are above.")
-        self.worker.open_gate()
-        self.beat.open_gate()
+        for child in (*workers, self.beat):
+            child.open_gate()
         self._announce(prepared, self._wait_until_ready())
 
     def _read_report(self) -> dict[str, Any]:
@@ -337,15 +345,10 @@ class _Supervisor:
         _write(sys.stderr, json.dumps(line) if self.env.log_format == "json" else f"{now} {text}")
 
 
-_WORKER: Final = (
-    "--pool",
-    "threads",
-    "--without-gossip",
-    "--without-mingle",
-    "--without-heartbeat",
-    "--loglevel",
-    "WARNING",
-)
+_QUIET: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
+_WORKER: Final = ("--pool", "threads", "--queues", "cycle,market", *_QUIET)
+# A process that has grown to this many KiB is replaced after its task.
+_BACKTESTS: Final = ("--pool", "prefork", "--max-memory-per-child", "400000", *_QUIET)
 
 
 def _write(stream: TextIO, text: str) -> None:
