@@ -13,15 +13,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from positions import manual
+from positions import funds, limit_close, manual, preview
 from positions.figures import deal_figures
+from positions.limit_close import LimitClosing
 from positions.models import Fill, Order, Position
 from positions.serializers import (
+    AddFundsSerializer,
+    AdditionSerializer,
+    CeilingSerializer,
     ClosePreviewSerializer,
     ClosingSerializer,
+    DealTickerSerializer,
     FillSerializer,
+    LimitChangeSerializer,
+    LimitCloseSerializer,
+    LimitClosingSerializer,
     NotesSerializer,
     OrderSerializer,
+    PartSerializer,
     PositionSerializer,
 )
 from tradebot.core.viewsets import IdFilter, NoFields, OwnedViewSet, validated
@@ -93,23 +102,70 @@ class PositionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedVie
         manual.set_note(position, data["notes"], _email(request))
         return Response(self.get_serializer(self.get_object()).data)
 
+    # Looking ----------------------------------------------------------------------------------------------------------
+
+    @extend_schema(responses=DealTickerSerializer, filters=False)
+    @action(detail=True, pagination_class=None)
+    def ticker(self, request: Request, pk: Any = None) -> Response:
+        """Bid, ask, mark and last price of the deal's product, with their age. 409 when the price is not known."""
+        return Response(DealTickerSerializer(preview.ticker(self.get_object())).data)
+
     @extend_schema(responses=ClosePreviewSerializer, filters=False)
     @action(detail=True, url_path="close-preview", pagination_class=None)
     def close_preview(self, request: Request, pk: Any = None) -> Response:
-        """Answer what closing at market now would come to, from the order book."""
-        return Response(ClosePreviewSerializer(manual.close_preview(self.get_object())).data)
+        """Answer what closing all of it at market now would come to, from the order book."""
+        return Response(ClosePreviewSerializer(preview.close_preview(self.get_object())).data)
 
-    @extend_schema(request=None, responses=ClosingSerializer)
+    @extend_schema(parameters=[PartSerializer], responses=ClosePreviewSerializer, filters=False)
+    @action(detail=True, url_path="slippage-check", pagination_class=None)
+    def slippage_check(self, request: Request, pk: Any = None) -> Response:
+        """Answer what closing what is left, or a part of it, at market now would come to, from the order book."""
+        position = self.get_object()
+        asked = PartSerializer(data=request.query_params.dict())
+        asked.is_valid(raise_exception=True)
+        return Response(ClosePreviewSerializer(preview.close_preview(position, **asked.validated_data)).data)
+
+    # Closing ----------------------------------------------------------------------------------------------------------
+
+    @extend_schema(request=PartSerializer, responses=ClosingSerializer)
     @action(detail=True, methods=["post"])
     def close(self, request: Request, pk: Any = None) -> Response:
-        """Close the deal, really at market: resting orders are cancelled first. The answer is what the venue said."""
+        """Close the deal or a part of it, really at market: resting orders are cancelled first.
+
+        The answer is what the venue said.
+        """
+        position = self.get_object()
+        part = validated(PartSerializer, request)
+        closing = manual.close_at_market(position, _email(request), **part)
+        body = {"state": closing.state, "message": closing.message, "order": closing.order}
+        return self._answered(ClosingSerializer, body)
+
+    @extend_schema(request=LimitCloseSerializer, responses=LimitClosingSerializer)
+    @action(detail=True, methods=["post"], url_path="limit-close")
+    def limit_close(self, request: Request, pk: Any = None) -> Response:
+        """Place a limit close of everything that is left, or of a part. Other resting orders are cancelled first.
+
+        A deal has one at most: 409 ``limit_close_working`` when there is one, which can be changed.
+        """
+        position = self.get_object()
+        asked = validated(LimitCloseSerializer, request)
+        return self._limit_closing(limit_close.place(position, _email(request), **asked))
+
+    @extend_schema(request=LimitChangeSerializer, responses=LimitClosingSerializer)
+    @action(detail=True, methods=["post"], url_path="update-limit-close")
+    def update_limit_close(self, request: Request, pk: Any = None) -> Response:
+        """Replace the resting limit close, once its cancel is confirmed, for what it has not filled yet."""
+        position = self.get_object()
+        asked = validated(LimitChangeSerializer, request)
+        return self._limit_closing(limit_close.change(position, _email(request), **asked))
+
+    @extend_schema(request=None, responses=LimitClosingSerializer)
+    @action(detail=True, methods=["post"], url_path="cancel-limit-close")
+    def cancel_limit_close(self, request: Request, pk: Any = None) -> Response:
+        """Cancel the resting limit close. The answer says whether it was filled at that moment."""
         position = self.get_object()
         validated(NoFields, request)
-        closing = manual.close_at_market(position, _email(request))
-        shown = self.get_object()
-        context = {**self.get_serializer_context(), "figures": _figures([shown])}
-        body = {"state": closing.state, "message": closing.message, "order": closing.order, "position": shown}
-        return Response(ClosingSerializer(body, context=context).data)  # type: ignore[arg-type]
+        return self._limit_closing(limit_close.cancel(position, _email(request)))
 
     @extend_schema(request=None, responses=PositionSerializer)
     @action(detail=True, methods=["post"])
@@ -119,6 +175,47 @@ class PositionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedVie
         validated(NoFields, request)
         manual.cancel_deal(position, _email(request))
         return Response(self.get_serializer(self.get_object()).data)
+
+    # Adding -----------------------------------------------------------------------------------------------------------
+
+    @extend_schema(request=AddFundsSerializer, responses=AdditionSerializer)
+    @action(detail=True, methods=["post"], url_path="add-funds")
+    def add_funds(self, request: Request, pk: Any = None) -> Response:
+        """Add to the deal within its ceiling, or raise that with it. It does not count as a safety order."""
+        position = self.get_object()
+        asked = validated(AddFundsSerializer, request)
+        return self._addition(funds.add_funds(position, asked.pop("amount"), _email(request), **asked))
+
+    @extend_schema(request=None, responses=AdditionSerializer)
+    @action(detail=True, methods=["post"], url_path="cancel-add-funds")
+    def cancel_add_funds(self, request: Request, pk: Any = None) -> Response:
+        """Cancel the addition that rests as a limit order. The answer says whether it was filled at that moment."""
+        position = self.get_object()
+        validated(NoFields, request)
+        return self._addition(funds.cancel_add(position, _email(request)))
+
+    @extend_schema(request=CeilingSerializer, responses=PositionSerializer)
+    @action(detail=True, methods=["post"])
+    def resize(self, request: Request, pk: Any = None) -> Response:
+        """Set the most that the deal may spend: not below what it has spent."""
+        position = self.get_object()
+        asked = validated(CeilingSerializer, request)
+        funds.set_ceiling(position, asked["budget_quote"], _email(request))
+        return Response(self.get_serializer(self.get_object()).data)
+
+    def _limit_closing(self, found: LimitClosing) -> Response:
+        body = {"state": found.state, "message": found.message, "raced": found.raced, "order": found.order}
+        return self._answered(LimitClosingSerializer, body)
+
+    def _addition(self, found: funds.Addition) -> Response:
+        body = {"state": found.state, "message": found.message, "raised_to": found.raised_to, "order": found.order}
+        return self._answered(AdditionSerializer, body)
+
+    def _answered(self, serializer: Any, body: dict[str, Any]) -> Response:
+        """Answer with what happened and the deal as it is now."""
+        shown = self.get_object()
+        context = {**self.get_serializer_context(), "figures": _figures([shown])}
+        return Response(serializer({**body, "position": shown}, context=context).data)
 
 
 class OrderViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):

@@ -120,6 +120,12 @@ class DealCard:
         return next((order for order in exits if order.order_type == OrderType.LIMIT), None)
 
     @property
+    def limit_by_hand(self) -> Order | None:
+        """The limit close that somebody placed, if it still works."""
+        placed = (order for order in self.orders if order.status in WORKING and order.purpose == Purpose.LIMIT_CLOSE)
+        return next(placed, None)
+
+    @property
     def target_distance_pct(self) -> Decimal | None:
         return self.figures.distance_pct(self.outlook.target)
 
@@ -129,13 +135,14 @@ class DealCard:
 
     @property
     def target_profit(self) -> Decimal | None:
-        return self._profit_at(self.outlook.target)
+        return self.profit_at(self.outlook.target)
 
     @property
     def stop_profit(self) -> Decimal | None:
-        return self._profit_at(self.outlook.stop)
+        return self.profit_at(self.outlook.stop)
 
-    def _profit_at(self, price: Decimal | None) -> Decimal | None:
+    def profit_at(self, price: Decimal | None) -> Decimal | None:
+        """Return what closing all of it at ``price`` would earn, net of fees; None when that is not known."""
         if price is None or self.totals is None or self.fee_rate is None or not self.held:
             return None
         return ledger.unrealised(self.totals, price, self.fee_rate).profit
@@ -211,7 +218,8 @@ def _last_entry(orders: Iterable[Order]) -> Order | None:
 def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> Iterable[Badge]:
     if position.status == PositionStatus.PENDING:
         yield Badge("plain", "Opening")
-    if position.status == PositionStatus.CLOSING:
+    resting = [o for o in orders if o.status in WORKING and o.purpose not in ENTRY_PURPOSES and o.limit_price]
+    if position.status == PositionStatus.CLOSING and not resting:
         yield Badge("plain", "Closing")
     last = _last_entry(orders)
     if position.error_code or (last is not None and last.status == OrderStatus.REJECTED):
@@ -220,7 +228,6 @@ def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> 
         yield Badge("attention", "Needs you")
     if outlook.armed:
         yield Badge("info", "Trailing armed")
-    resting = (o for o in orders if o.status in WORKING and o.purpose not in ENTRY_PURPOSES and o.limit_price)
     for order in resting:
         yield Badge("plain", "Limit close", order.limit_price)
 

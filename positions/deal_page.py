@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
@@ -14,11 +14,26 @@ from marketdata.services import chart_candles, market_now
 from marketdata.timeframes import Timeframe
 from positions.cards import DealCard
 from positions.models import Fill, Order, Position
-from positions.states import ENTRY_PURPOSES, WORKING, OrderStatus, Purpose
-from tradebot.core.decimals import MONEY, ZERO, round_to
+from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, WORKING, OrderStatus, Purpose
+from tradebot.core import clock
+from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, round_to
 from tradebot.core.models import AuditEntry
+from tradebot.core.scoping import detached
 
-__all__ = ["CHART_TIMEFRAMES", "Moment", "OrderRow", "chart_data", "chart_timeframe", "order_rows", "time_line"]
+__all__ = [
+    "CHART_TIMEFRAMES",
+    "CheckRow",
+    "DecisionRow",
+    "Moment",
+    "OrderRow",
+    "WorkingRow",
+    "chart_data",
+    "chart_timeframe",
+    "decision_rows",
+    "order_rows",
+    "time_line",
+    "working_rows",
+]
 
 CHART_TIMEFRAMES: Final = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
 CHART_CANDLES: Final = 300
@@ -40,6 +55,63 @@ class OrderRow:
     quote: Decimal
     fees: tuple[tuple[str, Decimal], ...]
     average_after: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingRow:
+    """An order of the deal that may still fill. ``left`` is what it has not filled yet, in base (None: sized in quote).
+
+    ``share`` is how much of it is filled, in percent. ``is_persons`` marks what somebody placed by hand.
+    """
+
+    order: Order
+    title: str
+    state: str
+    state_kind: str
+    left: Decimal | None
+    share: Decimal | None
+    age_seconds: float
+    by: str
+    is_persons: bool
+    is_cancelling: bool
+
+    @property
+    def can_change(self) -> bool:
+        """Return whether it is a limit close that somebody placed."""
+        return self.order.purpose == Purpose.LIMIT_CLOSE and self.order.limit_price is not None
+
+    @property
+    def can_cancel_add(self) -> bool:
+        """Return whether it is an addition that somebody placed."""
+        return self.order.purpose == Purpose.MANUAL_ADD
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """A condition that was asked: what it says, how it came out, its value and what it was compared with."""
+
+    label: str
+    state: str
+    value: float | None
+    threshold: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """Something that the bot decided about the deal, with the conditions and numbers behind it."""
+
+    at: datetime
+    code: str
+    message: str
+    acted: bool
+    checks: tuple[CheckRow, ...]
+    numbers: tuple[tuple[str, Any], ...]
+
+    @property
+    def has_more(self) -> bool:
+        """Return whether there is anything behind the sentence."""
+        return bool(self.checks or self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +189,84 @@ def order_rows(position: Position, orders: Sequence[Order], fills: Iterable[Fill
     return rows
 
 
+def working_rows(orders: Iterable[Order]) -> list[WorkingRow]:
+    """Return the deal's orders that may still fill, oldest first."""
+    now = clock.now()
+    rows = []
+    with localcontext(MONEY):
+        for order in orders:
+            if order.status not in WORKING:
+                continue
+            size = order.base_size
+            kind, state = state_of(order)
+            is_persons = order.purpose in MANUAL_PURPOSES
+            rows.append(
+                WorkingRow(
+                    order=order,
+                    title=title_of(order),
+                    state="Being cancelled" if order.cancel_requested_at else state,
+                    state_kind="unknown" if order.cancel_requested_at else kind,
+                    left=None if size is None else size - order.filled_base,
+                    share=order.filled_base / size * HUNDRED if size else None,
+                    age_seconds=max((now - order.created_at).total_seconds(), 0.0),
+                    by=order.actor,
+                    is_persons=is_persons,
+                    is_cancelling=order.cancel_requested_at is not None,
+                )
+            )
+    return rows
+
+
+# What the bot decided -------------------------------------------------------------------------------------------------
+
+
+def decision_rows(decisions: Iterable[Any]) -> list[DecisionRow]:
+    """Return stored decisions about a deal as its page shows them."""
+    return [
+        DecisionRow(
+            at=decision.at,
+            code=decision.code,
+            message=decision.message,
+            acted=decision.action != "none",
+            checks=tuple(_checks(decision.evidence)),
+            numbers=tuple(_numbers(decision.evidence)),
+        )
+        for decision in decisions
+    ]
+
+
+def _checks(evidence: Any) -> Iterator[CheckRow]:
+    found = evidence.get("checks") if isinstance(evidence, dict) else None
+    for check in found if isinstance(found, list) else ():
+        if isinstance(check, dict):
+            yield CheckRow(
+                label=str(check.get("label", "")),
+                state=str(check.get("state", "unknown")),
+                value=check.get("value"),
+                threshold=check.get("threshold"),
+                reason=str(check.get("reason") or ""),
+            )
+
+
+def _numbers(evidence: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in evidence.items() if isinstance(evidence, dict) else ():
+        if not isinstance(value, list | dict):
+            yield name, value
+
+
+# The time line --------------------------------------------------------------------------------------------------------
+
 _DEEDS: Final = {
     "deal_note": "Note saved",
     "deal_closed_by_hand": "Close asked for",
     "deal_cancelled": "Cancelled, coins kept",
+    "limit_close_placed": "Limit close placed",
+    "limit_close_changed": "Limit close changed",
+    "limit_close_cancelled": "Limit close cancelled",
+    "deal_funds_added": "Funds added",
+    "deal_add_cancelled": "Addition cancelled",
+    "deal_ceiling": "Ceiling changed",
+    "deal_settings": "Settings changed",
 }
 
 
@@ -137,11 +283,33 @@ def time_line(position: Position, rows: Sequence[OrderRow]) -> list[Moment]:
             verb = {"filled": "filled", "rejected": f"refused ({order.error_code})"}.get(order.status, order.status)
             moments.append(Moment(order.finished_at, f"{row.title} {verb}"))
         moments.append(Moment(order.created_at, f"{row.title} written down", order.actor))
-    deeds = AuditEntry.objects.filter(detail__position_id=position.pk).order_by("-pk")[:MOST_MOMENTS]
-    moments += [
-        Moment(entry.at, _DEEDS.get(entry.action, entry.action.replace("_", " ")), entry.actor) for entry in deeds
-    ]
+    with detached("who may see a deal may see what was done to it and by whom"):
+        entries = AuditEntry.objects.filter(user_id=position.account.owner_id, detail__position_id=position.pk)
+        deeds = list(entries.filter(action__in=_DEEDS).order_by("-pk")[:MOST_MOMENTS])
+    moments += [Moment(entry.at, _deed(entry, position.product), entry.actor) for entry in deeds]
     return sorted(moments, key=lambda moment: moment.at, reverse=True)[:MOST_MOMENTS]
+
+
+def _deed(entry: AuditEntry, product: Product) -> str:
+    """Return what somebody did, with the values before and after."""
+    text, detail = _DEEDS[entry.action], entry.detail
+    if entry.action == "deal_settings":
+        return "; ".join(str(words) for words in detail.get("words", ())) or text
+    if entry.action == "deal_ceiling":
+        return f"{text}: {_amount(detail.get('was'))} → {_amount(detail.get('ceiling'))} {product.quote}"
+    if entry.action == "deal_funds_added":
+        raised = f", ceiling raised to {_amount(detail['raised_to'])}" if detail.get("raised_to") else ""
+        return f"{text}: {_amount(detail.get('amount'))} {product.quote}{raised}"
+    if entry.action in ("limit_close_placed", "limit_close_changed") and detail.get("price"):
+        before = f"{_amount(detail['was'])} → " if detail.get("was") else ""
+        return f"{text}: {before}{_amount(detail['price'])}"
+    if entry.action == "deal_closed_by_hand" and detail.get("state") == "reduced":
+        return f"Part closed: {_amount(detail.get('base'))} {product.base}"
+    return text
+
+
+def _amount(text: Any) -> str:
+    return plain(Decimal(text)) if text is not None else "none"
 
 
 # The chart ----------------------------------------------------------------------------------------------------------

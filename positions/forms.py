@@ -9,10 +9,23 @@ from typing import Any, Final
 
 from django import forms
 
+from accounts.forms import AmountField
+from positions.handling import TimeInForce
 from positions.manual import NOTE_LENGTH
-from positions.states import ExitReason, OrderStatus, Purpose
+from positions.states import ExitReason, OrderStatus, OrderType, Purpose
+from tradebot.core.errors import TradebotError
 
-__all__ = ["DealFilter", "HistoryFilter", "NoteForm", "OrderFilter"]
+__all__ = [
+    "AddFundsForm",
+    "CeilingForm",
+    "DealFilter",
+    "HistoryFilter",
+    "LimitChangeForm",
+    "LimitCloseForm",
+    "NoteForm",
+    "OrderFilter",
+    "PartForm",
+]
 
 
 def _worded(words: Any, first: str) -> list[tuple[str, str]]:
@@ -96,3 +109,95 @@ class NoteForm(forms.Form):
         label="Note",
         widget=forms.Textarea(attrs={"rows": 3, "class": "form-control"}),
     )
+
+
+# What is done to a deal -----------------------------------------------------------------------------------------------
+
+
+class _ActionForm(forms.Form):
+    """A form whose service may refuse what the form itself takes."""
+
+    def blame(self, error: TradebotError) -> None:
+        """Put what the service said beside the field it speaks of, or above the form."""
+        field = error.field if error.field in self.fields else None
+        code = "" if field else f" [{error.code}]"
+        self.add_error(field, f"{error.message}{code}")
+
+
+class PartForm(_ActionForm):
+    """How much of a deal to close: an amount of the base currency, or a share of what is left; neither is all."""
+
+    base = AmountField(required=False)
+    share_pct = AmountField(required=False, label="Share")
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """Return what was asked for, as the services take it."""
+        return {name: value for name, value in self.cleaned_data.items() if value is not None}
+
+
+class _UntilForm(_ActionForm):
+    time_in_force = forms.ChoiceField(
+        label="Good till",
+        choices=[(TimeInForce.GTC.value, "cancelled"), (TimeInForce.GTD.value, "a moment")],
+        required=False,
+    )
+    expires_at = forms.DateTimeField(
+        label="Ends",
+        required=False,
+        help_text="In your time zone. Counts with “a moment”.",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+
+    def clean_time_in_force(self) -> TimeInForce:
+        return TimeInForce(self.cleaned_data["time_in_force"] or TimeInForce.GTC)
+
+    def clean(self) -> dict[str, Any]:
+        """Leave an end out that was filled in while the order is good till cancelled."""
+        found: dict[str, Any] = self.cleaned_data
+        if found.get("time_in_force") is TimeInForce.GTC:
+            found["expires_at"] = None
+        return found
+
+
+class LimitCloseForm(_UntilForm):
+    """A limit close to place."""
+
+    field_order = ["price", "share_pct"]
+    price = AmountField()
+    share_pct = AmountField(label="How much", initial="100", help_text="Of what is left of the deal.")
+
+
+class LimitChangeForm(_UntilForm):
+    """Another price or another end for the limit close that rests."""
+
+    field_order = ["price"]
+    price = AmountField()
+
+
+class AddFundsForm(_ActionForm):
+    """An addition to a deal."""
+
+    amount = AmountField()
+    order_type = forms.ChoiceField(
+        label="Order",
+        choices=[(OrderType.MARKET.value, "at market, at once"), (OrderType.LIMIT.value, "limit, waits for its price")],
+    )
+    price = AmountField(required=False, label="Limit price", help_text="For a limit order.")
+    raise_ceiling = forms.BooleanField(required=False, label="Raise the ceiling as far as this needs")
+
+    def clean(self) -> dict[str, Any]:
+        """Let a limit order have a price; one beside a market order does not count."""
+        found: dict[str, Any] = self.cleaned_data
+        is_limit = found.pop("order_type", "") == OrderType.LIMIT
+        if not is_limit:
+            found["price"] = None
+        elif found.get("price") is None and "price" not in self.errors:
+            self.add_error("price", "A limit order has a price.")
+        return found
+
+
+class CeilingForm(_ActionForm):
+    """The most that a deal may spend."""
+
+    budget_quote = AmountField(label="Ceiling")

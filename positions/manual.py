@@ -1,16 +1,18 @@
-"""What a person does to a deal by hand, and the honest answer to it.
+"""Closing a deal by hand at market, giving it up, its note; and the honest answer to it.
 
 Closing at market:
 
 1. A market close that is already on its way is not doubled: the answer says that it is working.
 2. Every working order of the deal is cancelled and its final state known before anything is sold (F19, F21). If the
    venue does not confirm a cancel, nothing is sold and the answer says so.
-3. What then remains is closed, really at market. A remainder too small to trade closes as dust (F29).
+3. What then remains, or the part of it that was asked for, is closed, really at market. A remainder too small to trade
+   closes as dust (F29).
 4. The answer is what the venue said: closed, or sent and not confirmed yet. A refusal is raised, never reported as
    success.
 
 Cancelling a deal cancels its orders (F22) and keeps the coins. Everything leaves an audit entry with the deal's owner.
-The functions never run inside a transaction, because venues are called.
+The functions never run inside a transaction, because venues are called. Closing at a limit is in
+:mod:`positions.limit_close`, adding in :mod:`positions.funds`.
 """
 
 from __future__ import annotations
@@ -24,40 +26,29 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from accounts.exchanges.factory import venue_of
-from accounts.exchanges.paper_fills import walked
-from marketdata import market
-from positions import execution, ledger
-from positions.booking import announce_position, is_dust, lock_account, totals_of, write
+from positions import execution, handling
+from positions.booking import announce_position, lock_account, write
 from positions.execution import Intent
 from positions.models import Order, Position
-from positions.reconcile import reconcile_account
 from positions.states import (
-    EXIT_PURPOSES,
     EXIT_REASON_OF,
-    FINAL,
     POSITION_FINAL,
     WORKING,
-    Direction,
     ExitReason,
-    OrderStatus,
-    OrderType,
     PositionStatus,
     Purpose,
 )
-from tradebot.core import audit, clock
-from tradebot.core.decimals import HUNDRED, ZERO
-from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
+from tradebot.core import clock
+from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 
 __all__ = [
+    "NOTE_LENGTH",
     "CloseFailure",
-    "ClosePreview",
     "CloseState",
     "Closing",
     "cancel_deal",
     "close_all",
     "close_at_market",
-    "close_preview",
     "set_note",
 ]
 
@@ -69,6 +60,7 @@ class CloseState(StrEnum):
     """How a close stands when the person gets an answer."""
 
     CLOSED = "closed"
+    REDUCED = "reduced"
     DUST = "dust"
     WORKING = "working"
     NOTHING_HELD = "nothing_held"
@@ -76,6 +68,7 @@ class CloseState(StrEnum):
 
 _MESSAGES: Final = {
     CloseState.CLOSED: "The deal is closed.",
+    CloseState.REDUCED: "That part is closed. The rest of the deal goes on.",
     CloseState.DUST: "What was left is too small to trade, so the deal is closed with it.",
     CloseState.WORKING: "The close has been sent. The venue has not confirmed all of it yet.",
     CloseState.NOTHING_HELD: "The deal had bought nothing. Its orders are cancelled.",
@@ -105,60 +98,58 @@ class CloseFailure:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClosePreview:
-    """What closing at market now would come to. Amounts are in quote, ``base`` in base.
-
-    ``expected_price`` is the average over the book's levels, ``slippage_pct`` its distance from the best one.
-    ``is_dust`` says that the remainder is too small to trade.
-    """
-
-    bid: Decimal
-    ask: Decimal
-    base: Decimal
-    expected_price: Decimal
-    slippage_pct: Decimal
-    fee_quote: Decimal
-    value_quote: Decimal
-    profit_quote: Decimal
-    profit_pct: Decimal
-    is_dust: bool
-
-
-def close_at_market(position: Position, actor: str, purpose: Purpose = Purpose.MANUAL_CLOSE) -> Closing:
+def close_at_market(
+    position: Position,
+    actor: str,
+    purpose: Purpose = Purpose.MANUAL_CLOSE,
+    *,
+    base: Decimal | None = None,
+    share_pct: Decimal | None = None,
+) -> Closing:
     """Close the deal at market (steps above). ``actor`` is the person's e-mail, or the part of the system.
 
-    Raises OrderRefused: ``position_ended``, ``cancel_unconfirmed``, the refusals of :func:`execution.intend`, or the
-    venue's own code when it rejects the close.
+    ``base`` (an amount) or ``share_pct`` (of what is left) closes a part. Raises InvalidInput for such a size that is
+    not possible; OrderRefused: ``position_ended``, ``cancel_unconfirmed``, the refusals of :func:`execution.intend`,
+    or the venue's own code when it rejects the close.
     """
-    _refresh(position)
-    if position.status in POSITION_FINAL:
-        raise OrderRefused("position_ended", f"This deal is {position.status} already.", status=str(position.status))
-    if (order := _market_close_under_way(position)) is not None:
+    handling.refresh(position)
+    handling.refuse_ended(position)
+    is_part = base is not None or share_pct is not None
+    if is_part:  # before any order is touched
+        handling.part_to_close(position, base, share_pct, handling.exit_price(position))
+    if (order := handling.market_close_under_way(position)) is not None:
         return Closing(position, CloseState.CLOSED if position.status in POSITION_FINAL else CloseState.WORKING, order)
-    _stop_orders(position, actor)
+    handling.stop_orders(position, actor)
     if position.status in POSITION_FINAL:  # a fill that raced with the cancel ended it, or it never held anything
         held = position.status == PositionStatus.CLOSED
         return _answer(position, actor, CloseState.CLOSED if held else CloseState.NOTHING_HELD)
+    size = handling.part_to_close(position, base, share_pct, handling.exit_price(position)) if is_part else None
     intent = Intent(
         purpose=purpose,
         sequence=execution.next_sequence(position, purpose),
+        base_size=size,
         exit_reason=EXIT_REASON_OF[purpose],
         actor=actor,
     )
     try:
         order = execution.intend(position, intent)
     except OrderRefused as refusal:
-        if refusal.code != "closed_as_dust":
+        if refusal.code == "closed_as_dust":
+            return _answer(position, actor, CloseState.DUST)
+        if size is None:
             raise
-        return _answer(position, actor, CloseState.DUST)
+        raise handling.blame(refusal, "base" if base is not None else "share_pct") from refusal
     execution.submit(order)
-    _refresh(position)
-    if order.status in FINAL and position.status not in POSITION_FINAL and order.status != OrderStatus.FILLED:
-        message = order.error_text or f"The venue ended the close as {order.status}."
-        raise OrderRefused(order.error_code or str(order.status), message, order=order.pk)
-    closed = position.status in POSITION_FINAL
-    return _answer(position, actor, CloseState.CLOSED if closed else CloseState.WORKING, order)
+    handling.refresh(position)
+    if position.status not in POSITION_FINAL:
+        handling.require_carried_out(order)
+    return _answer(position, actor, _state_of(position, order), order)
+
+
+def _state_of(position: Position, order: Order) -> CloseState:
+    if position.status in POSITION_FINAL:
+        return CloseState.CLOSED
+    return CloseState.WORKING if order.status in WORKING else CloseState.REDUCED
 
 
 def close_all(
@@ -184,13 +175,12 @@ def cancel_deal(position: Position, actor: str) -> Position:
 
     Raises OrderRefused: ``position_ended``, or ``cancel_unconfirmed`` when an order may still be filled.
     """
-    _refresh(position)
-    if position.status in POSITION_FINAL:
-        raise OrderRefused("position_ended", f"This deal is {position.status} already.", status=str(position.status))
-    _stop_orders(position, actor)
+    handling.refresh(position)
+    handling.refuse_ended(position)
+    handling.stop_orders(position, actor)
     with transaction.atomic():
         lock_account(position.account_id)
-        _refresh(position)
+        handling.refresh(position)
         if position.status == PositionStatus.CLOSED:
             raise OrderRefused("position_ended", "Its close was filled before it could be cancelled.", status="closed")
         if position.orders.filter(status__in=WORKING).exists():
@@ -203,7 +193,7 @@ def cancel_deal(position: Position, actor: str) -> Position:
                 closed_at=clock.now(),
             )
             announce_position(position)
-        _record(position, actor, "deal_cancelled", base_kept=execution.remaining_base(position))
+        handling.record(position, actor, "deal_cancelled", base_kept=execution.remaining_base(position))
     return position
 
 
@@ -214,97 +204,13 @@ def set_note(position: Position, text: str, actor: str) -> Position:
         raise InvalidInput("too_long", f"A note has at most {NOTE_LENGTH} characters.", field="notes")
     with transaction.atomic():
         write(position, notes=note)
-        _record(position, actor, "deal_note")
+        handling.record(position, actor, "deal_note")
     return position
 
 
-def close_preview(position: Position) -> ClosePreview:
-    """Return what closing at market now would come to, from the order book.
-
-    Raises OrderRefused (``nothing_to_close``); MissingInformation and VenueUnavailable when a price, the book or the
-    fees are not known.
-    """
-    product, direction = position.product, Direction(position.direction)
-    totals = totals_of(position)
-    base = totals.remaining_base
-    if position.status in POSITION_FINAL or base <= ZERO:
-        raise OrderRefused("nothing_to_close", "This deal holds nothing.")
-    exchange = position.account.exchange
-    quote = market.fresh_quotes(exchange, [product.symbol]).get(product.symbol)
-    if quote is None:
-        raise MissingInformation("missing_price", f"There is no current price of {product.symbol}.")
-    book = market.book(exchange, product.symbol)
-    levels = book.bids if direction is Direction.LONG else book.asks
-    if not levels:
-        raise MissingInformation("empty_book", f"Nobody trades {product.symbol} at the moment.")
-    price = walked(levels, base=base)
-    best = levels[0].price
-    taker = venue_of(position.account).fee_rates()[1]
-    result = ledger.unrealised(totals, price, taker)
-    return ClosePreview(
-        bid=quote.bid,
-        ask=quote.ask,
-        base=base,
-        expected_price=price,
-        slippage_pct=(best - price) * direction.sign / best * HUNDRED,
-        fee_quote=base * price * taker,
-        value_quote=result.value,
-        profit_quote=result.profit,
-        profit_pct=result.pct,
-        is_dust=is_dust(position, base, price),
-    )
-
-
-# Parts ----------------------------------------------------------------------------------------------------------------
-
-
-def _refresh(position: Position) -> None:
-    position.refresh_from_db(from_queryset=Position.objects.select_related("product", "account"))
-
-
-def _market_close_under_way(position: Position) -> Order | None:
-    """Return the deal's market close that is on its way, after one more look at it; None when there is none."""
-    order = position.orders.filter(
-        status__in=WORKING, purpose__in=EXIT_PURPOSES, order_type=OrderType.MARKET, cancel_requested_at=None
-    ).first()
-    if order is None:
-        return None
-    _look(position)
-    order.refresh_from_db()
-    return order if order.status in WORKING or position.status in POSITION_FINAL else None
-
-
-def _look(position: Position) -> None:
-    """Ask the venue about the account's working orders; what cannot be known now stays as it is."""
-    try:
-        reconcile_account(position.account_id)
-    except TradebotError as error:
-        log.info("manual.venue_not_reached", account=position.account_id, code=error.code)
-    _refresh(position)
-
-
-def _stop_orders(position: Position, actor: str) -> None:
-    """Cancel every working order and know its final state. Raises OrderRefused (``cancel_unconfirmed``) otherwise."""
-    orders = list(position.orders.filter(status__in=WORKING).select_related("account", "position__product"))
-    for order in orders:
-        execution.cancel(order, actor)
-    if any(order.status in WORKING for order in orders):
-        _look(position)
-    if position.orders.filter(status__in=WORKING).exists():
-        raise OrderRefused(
-            "cancel_unconfirmed",
-            "The venue has not confirmed that the deal's orders are cancelled. Nothing was sold; try again soon.",
-        )
-    _refresh(position)
-
-
 def _answer(position: Position, actor: str, state: CloseState, order: Order | None = None) -> Closing:
-    detail = {"state": str(state), "order": order.pk if order is not None else None}
-    _record(position, actor, "deal_closed_by_hand", **detail)
+    detail: dict[str, object] = {"state": str(state), "order": order.pk if order is not None else None}
+    if order is not None and state is CloseState.REDUCED:
+        detail["base"] = order.filled_base
+    handling.record(position, actor, "deal_closed_by_hand", **detail)
     return Closing(position, state, order)
-
-
-def _record(position: Position, actor: str, action: str, **detail: object) -> None:
-    name = f"deal {position.deal_number}" if position.deal_number else f"attempt {position.attempt_number}"
-    target = f"{name} {position.product.symbol}"
-    audit.record(position.account.owner_id, actor, action, target, position_id=position.pk, **detail)

@@ -7,30 +7,31 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET
 
 from accounts.models import User
 from accounts.selection import narrowed
 from marketdata.services import chart_timeframes, market_now
 from marketdata.timeframes import Timeframe
-from positions import deal_page, history, manual
+from positions import deal_page, history
 from positions.cards import DealCard, currency_totals, deal_card, deal_cards
 from positions.forms import DealFilter, HistoryFilter, NoteForm, OrderFilter
 from positions.models import Fill, Order, Position
 from positions.states import POSITION_ACTIVE, Direction
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO
-from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
+DECISIONS: Final = 20
+MAIN_SECTIONS: Final = frozenset({"Take profit", "Stops", "Safety orders", "Conditions"})
+"""What a deal's settings still decide; the rest had its effect when the deal opened and stands below."""
 FAR: Final = Decimal(10) ** 9
 
 
@@ -146,7 +147,8 @@ def _bot_choices(cards: Iterable[DealCard]) -> list[tuple[int, str, int]]:
 # One deal -----------------------------------------------------------------------------------------------------------
 
 
-def _deal(pk: int, *, editable: bool = False) -> Position:
+def found_deal(pk: int, *, editable: bool = False) -> Position:
+    """Return the deal with product, account and bot, if the person may see (or change) it. Raises Http404."""
     rows = Position.objects.editable() if editable else Position.objects.all()
     found: Position = get_object_or_404(rows.select_related("product", "account", "bot"), pk=pk)
     return found
@@ -160,7 +162,9 @@ def _fills(deal: Position) -> list[Fill]:
 @require_GET
 def deal(request: HttpRequest, pk: int) -> HttpResponse:
     """One deal: figures, what happens next, orders and fills, decisions, time line, its own settings."""
-    position = _deal(pk)
+    position = found_deal(pk)
+    acted = request.GET.get("show") == "acted"
+    decisions = position.decisions.all()
     card = deal_card(position)
     rows = deal_page.order_rows(position, card.orders, _fills(position))
     offered, timeframe = _timeframes(request, position)
@@ -172,12 +176,16 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
         "rows": rows,
         "filled_count": sum(1 for row in rows if row.base),
         "moments": deal_page.time_line(position, rows),
-        "decisions": position.decisions.all()[:20],
+        "working": deal_page.working_rows(card.orders),
+        "decisions": deal_page.decision_rows((decisions.exclude(action="none") if acted else decisions)[:DECISIONS]),
+        "acted": acted,
         "timeframes": offered,
         "timeframe": timeframe,
         "editable": position.account_id in current_scope().editable_ids,
         "note_form": NoteForm(initial={"notes": position.notes}),
         "ceiling_pct": _used_pct(card),
+        "main_facts": [fact for fact in card.outlook.facts if fact.section in MAIN_SECTIONS],
+        "other_facts": [fact for fact in card.outlook.facts if fact.section not in MAIN_SECTIONS],
     }
     return render(request, "positions/deal.html", context)
 
@@ -198,71 +206,9 @@ def _used_pct(card: DealCard) -> Decimal | None:
 @require_GET
 def deal_chart(request: HttpRequest, pk: int) -> HttpResponse:
     """Candles, fills and price lines of a deal, for its chart."""
-    position = _deal(pk)
+    position = found_deal(pk)
     _, timeframe = _timeframes(request, position)
     return JsonResponse(deal_page.chart_data(deal_card(position), _fills(position), timeframe))
-
-
-@login_required
-@require_http_methods(["GET", "POST"])
-def deal_close(request: HttpRequest, pk: int) -> HttpResponse:
-    """Close at market: first what it would come to, then the honest answer to doing it."""
-    position = _deal(pk, editable=True)
-    if request.method == "POST":
-        try:
-            closing = manual.close_at_market(position, person(request).email)
-        except TradebotError as error:
-            messages.error(request, f"{error.message} [{error.code}]")
-        else:
-            messages.success(request, closing.message)
-        return redirect("deal", pk=pk)
-    preview, problem = None, ""
-    try:
-        preview = manual.close_preview(position)
-    except TradebotError as error:
-        problem = error.message
-    context = {
-        "nav": "deals",
-        "deal": position,
-        "product": position.product,
-        "preview": preview,
-        "problem": problem,
-        "verb": "Sell" if position.direction == Direction.LONG else "Buy back",
-        "ended": position.status not in POSITION_ACTIVE,
-    }
-    return render(request, "positions/close.html", context)
-
-
-@login_required
-@require_http_methods(["GET", "POST"])
-def deal_cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    """Give a deal up without selling: its orders are cancelled, its coins stay."""
-    position = _deal(pk, editable=True)
-    if request.method == "POST":
-        try:
-            manual.cancel_deal(position, person(request).email)
-        except TradebotError as error:
-            messages.error(request, f"{error.message} [{error.code}]")
-        else:
-            messages.success(request, "The deal is cancelled. Its coins stay in the account.")
-        return redirect("deal", pk=pk)
-    card = deal_card(position)
-    context = {"nav": "deals", "deal": position, "product": position.product, "card": card}
-    return render(request, "positions/cancel.html", context | {"ended": position.status not in POSITION_ACTIVE})
-
-
-@login_required
-@require_POST
-def deal_note(request: HttpRequest, pk: int) -> HttpResponse:
-    """Keep a note with the deal."""
-    position = _deal(pk, editable=True)
-    form = NoteForm(request.POST)
-    if form.is_valid():
-        manual.set_note(position, form.cleaned_data["notes"], person(request).email)
-        messages.success(request, "Note saved.")
-    else:
-        messages.error(request, str(form.errors["notes"][0]))
-    return redirect("deal", pk=pk)
 
 
 # History and orders -------------------------------------------------------------------------------------------------
@@ -342,7 +288,7 @@ def order_export(request: HttpRequest, kind: str) -> HttpResponse:
 @require_GET
 def deal_export(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
     """One deal's orders as a file."""
-    position = _deal(pk)
+    position = found_deal(pk)
     rows = Order.objects.filter(position=position).order_by("id")
     return _file(kind, f"deal-{position.deal_number or position.attempt_number}", history.export_orders(rows))
 

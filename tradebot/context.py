@@ -134,6 +134,8 @@ class Shell:
 
     @cached_property
     def strip(self) -> Strip:
+        if (match := self.request.resolver_match) is not None and match.route.startswith("backtests/"):
+            return Strip("sim", "Simulation.", "", "Nothing here is traded: it is tried on recorded candles.")
         if self.account is not None:
             return _strip_of(self.account)
         paper = sum(1 for account in self.in_view if account.is_paper)

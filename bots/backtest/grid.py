@@ -94,11 +94,11 @@ def combinations(
 
 
 def with_values(settings: Mapping[str, Any], values: Mapping[str, int | str | float]) -> dict[str, Any]:
-    """Return a copy of the settings' JSON with these values by path."""
+    """Return a copy of the settings' JSON with these values by path. Raises InvalidInput for one that is not there."""
     changed = deepcopy(dict(settings))
     for path, value in values.items():
+        before = value_at(changed, path)
         node, last = _parent(changed, path)
-        before = node[last]
         # Conditions take numbers; the settings themselves take decimals as text.
         node[last] = float(value) if isinstance(before, float) and isinstance(value, str) else value
     return changed

@@ -192,7 +192,7 @@ class SweepSerializer(JobSerializer):
 
 
 class SweepPointSerializer(ModelSerializer):
-    """One combination with its figures; ``holdout`` is filled for the best one where a part was held out."""
+    """One combination with its figures; ``holdout`` is filled for the best ones where a part was held out."""
 
     values = FiguresField(read_only=True)
     score = FiguresField(read_only=True, help_text="The objective as text; null: refused, or not tried yet.")

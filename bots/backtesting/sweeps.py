@@ -5,7 +5,7 @@ points whose number leaves k when divided by n, some seconds at a time, so that 
 between. Points are rows, and one with a result is not tried again: whatever is killed goes on from there. A process
 keeps the candles and indicators of the sweep that it worked on last.
 
-With a holdout the points are judged on the earlier part of the range, and the best one is then tried on the rest.
+With a holdout the points are judged on the earlier part of the range, and the best ones are then tried on the rest.
 """
 
 from __future__ import annotations
@@ -168,6 +168,10 @@ def split_at(sweep: Sweep) -> int:
 # Working ------------------------------------------------------------------------------------------------------------
 
 
+JUDGED = 20
+"""How many of the best points are tried on the part that was held out: as many as the page lists."""
+
+
 def run_sweep(sweep: Sweep) -> None:
     """Hand a claimed sweep to the worker processes, a strand for each, after commit."""
     strands = max(1, min(django_settings.BACKTEST_PROCESSES or 1, sweep.total))
@@ -266,12 +270,14 @@ def _note_progress(sweep: Sweep) -> None:
 
 
 def _judge(sweep: Sweep, meter: jobs.Meter) -> None:
-    """Try the best point on the part that was held out."""
-    winner = best(sweep)
-    if not sweep.holdout_pct or winner is None or winner.holdout:
+    """Try the best points on the part that was held out: one alone does not show whether being best means anything."""
+    if not sweep.holdout_pct:
         return
-    figures, error = _simulated(sweep, _Memory.pairs(sweep, meter), winner, split_at(sweep), sweep.end, meter)
-    SweepPoint.objects.filter(pk=winner.pk).update(holdout={"error": error} if error else figures)
+    for point in top(sweep, JUDGED):
+        if point.holdout or point.score is None:
+            continue
+        figures, error = _simulated(sweep, _Memory.pairs(sweep, meter), point, split_at(sweep), sweep.end, meter)
+        SweepPoint.objects.filter(pk=point.pk).update(holdout={"error": error} if error else figures)
 
 
 def _end(sweep: Sweep, status: str, tell: bool = True) -> None:
