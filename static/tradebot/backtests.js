@@ -192,3 +192,25 @@ for (const name of ["htmx:afterSettle", "htmx:oobAfterSwap"]) document.addEventL
 
 // What the socket tells of a run's progress renews the parts that wait for it; without it they ask by themselves.
 document.body.addEventListener("task", () => document.querySelectorAll("[data-task]").forEach((element) => window.htmx?.trigger(element, "task-told")));
+
+// What is typed while the form is on its way to the server and back stays as it was typed.
+const typing = "input:not([type=hidden]):not([type=checkbox]):not([type=radio]), textarea";
+let sent = null;
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  const form = document.getElementById("run-form");
+  if (!form || event.detail.target?.id !== "run-parts") return;
+  sent = new Map([...form.querySelectorAll(typing)].filter((field) => field.name).map((field) => [field.name, field.value]));
+});
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target?.id !== "run-parts" || !sent) return;
+  const since = [...event.detail.target.querySelectorAll(typing)].filter((field) => sent.has(field.name) && sent.get(field.name) !== field.value);
+  const kept = since.map((field) => [field.name, field.value]);
+  sent = null;
+  if (!kept.length) return;
+  document.body.addEventListener("htmx:afterSwap", () => {
+    for (const [name, value] of kept) {
+      const field = document.querySelector(`#run-parts [name="${CSS.escape(name)}"]`);
+      if (field) field.value = value;
+    }
+  }, { once: true });
+});
