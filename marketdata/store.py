@@ -18,9 +18,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
@@ -38,6 +39,9 @@ SETTLE_SECONDS: Final = 30
 CACHED_CANDLES: Final = 1_500_000
 SMALLEST_TRIM: Final = 4_096
 ROWS_PER_INSERT: Final = 2_000
+ROWS_PER_FETCH: Final = 20_000
+_PRICES: Final = ("open", "high", "low", "close", "volume")
+_ROW: Final = np.dtype([("product_id", np.int64), ("time", np.int64), *((name, np.float64) for name in _PRICES)])
 MOST_JOINED: Final = 20_000
 """Candles that are fetched to join the newest ones to a stretch that was left behind: two weeks of minutes."""
 
@@ -319,7 +323,7 @@ def _read(reads: list[_Read]) -> dict[tuple[int, Timeframe], _Entry]:
         by_timeframe.setdefault(Timeframe(read.series.timeframe), []).append(read)
     for timeframe, group in by_timeframe.items():
         lo = min(read.lo for read in group)
-        rows = list(
+        rows = (
             Candle.objects.filter(
                 product_id__in=[read.series.product_id for read in group],
                 timeframe=timeframe.value,
@@ -327,9 +331,10 @@ def _read(reads: list[_Read]) -> dict[tuple[int, Timeframe], _Entry]:
                 time__lt=max(read.series.end for read in group),
             )
             .order_by("product_id", "time")
-            .values_list("product_id", "time", "open", "high", "low", "close", "volume")
+            .values_list("product_id", "time", *_PRICES)
         )
-        by_product = _split(rows)
+        # Straight into an array: a year of minutes as tuples would cost some hundred megabytes and a second.
+        by_product = _split(np.fromiter(rows.iterator(chunk_size=ROWS_PER_FETCH), dtype=_ROW))
         closes = _closes_before(timeframe, [read for read in group if _begins_in_gap(read, by_product)])
         for read in group:
             entry = _entry(read, timeframe, by_product.get(read.series.product_id), closes)
@@ -337,19 +342,18 @@ def _read(reads: list[_Read]) -> dict[tuple[int, Timeframe], _Entry]:
     return found
 
 
-def _split(rows: list[tuple[Any, ...]]) -> dict[int, Candles]:
-    if not rows:
+def _split(rows: npt.NDArray[np.void]) -> dict[int, Candles]:
+    if not len(rows):
         return {}
-    columns = list(zip(*rows, strict=True))
-    ids = np.array(columns[0], dtype=np.int64)
-    time = np.array(columns[1], dtype=np.int64)
-    prices = np.array(columns[2:], dtype=np.float64)
+    ids = rows["product_id"]
     starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))
     ends = np.append(starts[1:], len(ids))
     found = {}
     for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
-        open_, high, low, close, volume = prices[:, a:b]
-        found[int(ids[a])] = Candles(time[a:b], open_, high, low, close, volume, np.zeros(b - a, dtype=np.bool_))
+        part = rows[a:b]
+        time = np.ascontiguousarray(part["time"])
+        open_, high, low, close, volume = (np.ascontiguousarray(part[name]) for name in _PRICES)
+        found[int(ids[a])] = Candles(time, open_, high, low, close, volume, np.zeros(b - a, dtype=np.bool_))
     return found
 
 

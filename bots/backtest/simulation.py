@@ -429,14 +429,23 @@ class _Run:
         assert direction is not None
         if not self._entry_fits(track, plan):
             return
+        # One opening a look and pair: an entry of the other direction that would have opened too is judged again.
+        others = [
+            other for other in self.settings.directions if other is not direction and self._would_open(pair, other)
+        ]
         self.attempts += 1
         totals = Totals(direction, track.terms.base, track.terms.quote)
         deal = Deal(self.attempts, track, direction, self.look, decision.budget_quote, totals)
         deal.wake = self.look + 1
         self.deals.append(deal)
-        pair.pass_over(self.look, *(other for other in self.settings.directions if other is not direction))
+        pair.pass_over(self.look, *others)
         if not self._send(deal, Purpose.BASE_ORDER, plan, plan.base_size, None):
             self._drop(deal)
+
+    def _would_open(self, pair: _Pair, direction: Direction) -> bool:
+        if not pair.crossings[direction] or self._entry_look(pair, direction, self.look) != self.look:
+            return False  # without crossings there is nothing that is judged once
+        return self._slots_left(direction) and self._consider(pair, direction).action is Action.OPEN
 
     def _act_on_deal(self, deal: Deal, decision: Decision) -> None:
         """Place the order of a decision about a deal, or close it as dust."""
@@ -565,7 +574,8 @@ class _Run:
         pair = self.pair_of[deal.track.number]
         pair.rests_at = self.look
         pair.last_closed[deal.direction] = self.now
-        pair.pass_over(self.look, *self.settings.directions)
+        opened = deal.created == self.look  # then its own entry has been judged
+        pair.pass_over(self.look, *(d for d in self.settings.directions if not (opened and d is deal.direction)))
 
     # What is next ---------------------------------------------------------------------------------------------------
 

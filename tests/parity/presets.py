@@ -90,6 +90,12 @@ def presets(timeframe: str) -> dict[str, dict[str, Any]]:
             "long_share_pct": "60",
             "take_profit": "1.2",
             "stop_loss": "14",
-            "open_conditions": _rsi("<", 35, timeframe),
+            "open_conditions": {
+                "join": "or",
+                "items": [
+                    {"indicator": "rsi", "timeframe": timeframe, "operator": "<", "value": 30},
+                    {"indicator": "rsi", "timeframe": timeframe, "operator": "crosses_below", "value": 45},
+                ],
+            },
         },
     }
