@@ -389,8 +389,10 @@ class Facts:
 
     def _learn(self, product_id: int) -> _Traits:
         product, view = self.products[product_id], self.views.get(product_id)
-        price = view.quote.mark if view is not None and view.quote is not None else None
-        volume = None if product.volume_24h is None else Decimal(repr(product.volume_24h))
+        quote = view.quote if view is not None else None
+        price = quote.mark if quote is not None else None
+        traded = product.volume_24h if product.volume_24h is not None or quote is None else quote.volume_24h
+        volume = None if traded is None else Decimal(repr(traded))
         traits = self._traits[product_id] = _Traits(
             quote=product.quote,
             volume_24h=None if price is None or volume is None else MONEY.multiply(volume, price),

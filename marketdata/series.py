@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -182,6 +182,14 @@ def resample(candles: Candles, from_tf: Timeframe, to_tf: Timeframe, *, complete
         whole.volume[complete],
         whole.synthetic[complete],
     )
+
+
+DAY_SECONDS: Final = 86_400
+
+
+def traded_in_a_day(volumes: FloatArray, tf: Timeframe) -> float:
+    """Return the base traded in the last 24 hours (or in what there is of them), ``volumes`` being those of candles."""
+    return round(float(np.sum(volumes[-max(1, DAY_SECONDS // tf.seconds) :])), 8)
 
 
 def closed_count(candles: Candles, tf: Timeframe, now_ts: float) -> int:

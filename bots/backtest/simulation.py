@@ -335,7 +335,7 @@ class _Run:
                 last_closed_at=pair.last_closed.get(direction),
                 since=self._since(pair, direction),
                 direction=direction,
-                volume_24h=None,
+                volume_24h=track.volume_24h(self.look) if settings.min_volume_24h is not None else None,
                 category=track.pair.category,
                 is_stable_pair=track.pair.is_stable_pair,
             ),

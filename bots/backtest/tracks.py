@@ -15,12 +15,12 @@ import numpy as np
 from bots.backtest.spec import Pair
 from bots.conditions import Condition, StateArray
 from bots.strategies.base import InMemoryMarketView
-from marketdata.series import BoolArray, Candles, FloatArray, IntArray
+from marketdata.series import BoolArray, Candles, FloatArray, IntArray, traded_in_a_day
 from marketdata.sources.base import Quote
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import Timeframe
 from positions.states import Direction
-from tradebot.core.decimals import from_float
+from tradebot.core.decimals import MONEY, from_float
 
 __all__ = ["Track", "View", "first_and_last_look", "moment_of"]
 
@@ -143,6 +143,12 @@ class Track:
         if self._marked != look:
             self._mark, self._marked = self.price(look), look
         return self._mark
+
+    def volume_24h(self, look: int) -> Decimal:
+        """Return what was traded in the day before ``look``, in quote at its price."""
+        index = look - self.offset
+        traded = traded_in_a_day(self.candles.volume[: index + 1], self.timeframe)
+        return MONEY.multiply(Decimal(repr(traded)), self.mark(look))
 
     def show(self, look: int, moment: datetime) -> View:
         """Move the view to ``look`` and return it."""

@@ -21,7 +21,7 @@ from typing import Final, TextIO
 import numpy as np
 
 from marketdata.models import CandleSeries, Product
-from marketdata.series import Candles, FloatArray, from_rows
+from marketdata.series import DAY_SECONDS, Candles, FloatArray, from_rows, traded_in_a_day
 from marketdata.sources import REPLAY
 from marketdata.sources.base import Book, BookLevel, MarketSource, ProductInfo, Quote
 from marketdata.store import store
@@ -90,7 +90,8 @@ class ReplaySource(MarketSource):
                 finest.setdefault(min(running, key=lambda frame: frame.seconds), []).append(product_id)
         found = {}
         for timeframe, ids in finest.items():
-            for product_id, candles in store.load(ids, timeframe, until=now, count=1).items():
+            day = max(1, DAY_SECONDS // timeframe.seconds)
+            for product_id, candles in store.load(ids, timeframe, until=now, count=day).items():
                 if len(candles) and int(candles.time[-1]) + 2 * timeframe.seconds > now.timestamp():
                     row = products[product_id]
                     found[row.symbol] = self._quote(row, timeframe, candles)
@@ -115,6 +116,7 @@ class ReplaySource(MarketSource):
             ask=ceil_to(last * (1 + self.half_spread), step),
             last=last,
             at=datetime.fromtimestamp(int(candles.time[-1]) + timeframe.seconds, UTC),
+            volume_24h=traded_in_a_day(candles.volume, timeframe),
             traded_base=from_float(float(candles.volume[-1]), product.base_increment),
             low=from_float(float(candles.low[-1]), step),
             high=from_float(float(candles.high[-1]), step),

@@ -45,7 +45,10 @@ def test_the_fills_of_a_backtest_are_those_of_the_cycle(name: str, tmp_path: Pat
     start = {"USD": Decimal(5000)}
     if name == "both ways":
         start |= {"AAA": Decimal(20), "BBB": Decimal(300)}
-    found = compare(user, files, presets("5m")[name], start, steps=STEPS)
+    settings = presets("5m")[name]
+    if name == "stops":
+        settings["min_volume_24h"] = "6000000"  # reached after a while, and never by the cheaper of the two
+    found = compare(user, files, settings, start, steps=STEPS)
     assert not found.first_difference, found.first_difference
     assert found.outcome.fingerprint == found.replay_fingerprint
     assert len(found.replayed) >= 5
