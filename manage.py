@@ -10,6 +10,8 @@ if __name__ == "__main__":
         from tradebot.runtime.supervisor import main
 
         sys.exit(main(sys.argv[2:]))
+    from django.conf import settings
     from django.core.management import execute_from_command_line
 
+    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)  # the database of an installation that was never started
     execute_from_command_line(sys.argv)

@@ -35,6 +35,7 @@ class Deal:
     budget: Decimal | None
     totals: Totals
     trail: TrailState = field(default_factory=TrailState)
+    next_trail: TrailState | None = None
     facts: list[FillFact] = field(default_factory=list)
     fills: list[SimulatedFill] = field(default_factory=list)
     resting: list[RestingOrder] = field(default_factory=list)
@@ -78,6 +79,11 @@ class Deal:
             self.opened_at = at
         self.missed_limit_exit = False
         return fill
+
+    def remember(self) -> None:
+        """Take over the trail of the last decision."""
+        if self.next_trail is not None:
+            self.trail, self.next_trail = self.next_trail, None
 
     def view(self) -> DealView:
         """Return what follows from fills alone, as the strategy sees it."""

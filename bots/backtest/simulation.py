@@ -290,8 +290,7 @@ class _Run:
         deal.scanned = -1
         decision = self._ask(deal, self.look)
         deal.looked = self.look
-        if decision.trail is not None:
-            deal.trail = decision.trail
+        deal.next_trail = decision.trail  # remembered when it acts, or at the end of the look
         return decision
 
     def _ask(self, deal: Deal, look: int) -> Decision:
@@ -497,6 +496,7 @@ class _Run:
         assert quote is not None
         price = quote.ask if plan.side is Side.BUY else quote.bid
         deal.acted = self.look
+        deal.remember()
         deal.wake = self.look + 1
         self.orders += 1
         limit = self._limit(deal.track, plan)
@@ -583,6 +583,7 @@ class _Run:
         """Work out for every deal that was looked at when it could do something next."""
         look = self.look
         for deal in self.deals:
+            deal.remember()
             if deal.wake > look + 1 or (deal.wake == NEVER and deal.looked != look):
                 continue
             if deal.wake == look + 1 and deal.acted != look and deal.looked != look and deal.created != look:

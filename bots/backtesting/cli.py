@@ -24,6 +24,8 @@ __all__ = ["add_arguments", "arguments_of", "bar", "person", "settings_from", "w
 
 BAR = 40
 DEMO_USER = "demo@tradebot.local"
+LOCAL_USER = "replay@localhost"
+"""Whose runs are made from the command line where there is no demo: the same as of ``manage.py replay``."""
 CANCELLED_CODE = 130
 
 
@@ -54,13 +56,15 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def person(email: str) -> User:
-    """Return the person with that address, the demo person by default. Raises CommandError."""
+    """Return the person with that address. Raises CommandError when there is none.
+
+    By default the demo person; where there is no demo, a local person that is made when missing.
+    """
     wanted = (email or DEMO_USER).lower()
     user: User | None = User.objects.filter(email=wanted).first()
-    if user is None:
-        hint = "" if email else "; name somebody with --user"
-        raise CommandError(f"user: there is nobody with the e-mail address {wanted}{hint}")
-    return user
+    if user is None and email:
+        raise CommandError(f"user: there is nobody with the e-mail address {wanted}")
+    return user or User.objects.filter(email=LOCAL_USER).first() or User.objects.create_user(LOCAL_USER)
 
 
 def arguments_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def arguments_of(options: dict[str, Any]) -> dict[str, Any]:
 def _of_bot(options: dict[str, Any]) -> dict[str, Any]:
     bot = Bot.objects.filter(pk=int(options["bot"])).first()
     if bot is None:
-        raise CommandError(f"bot: {options['user'] or DEMO_USER} has no bot with the id {options['bot']}")
+        raise CommandError(f"bot: {options['user'] or 'that person'} has no bot with the id {options['bot']}")
     changed = {"settings": _overridden(dict(bot.settings), options["set"])} if options["set"] else {}
     return {"bot": bot, **changed}
 

@@ -188,7 +188,8 @@ class TrailState:
 
     ``armed`` and ``peak`` belong to the trailing take profit (best price since it was armed), ``best`` and ``stop`` to
     the trailing stop (best price since the deal opened, and the price it sells at), ``breached_at`` to the time-out
-    that a stop may have to hold for.
+    that a stop may have to hold for. ``candle_at`` is the close of the recorded candle that the stop has followed last,
+    so that looking at a candle twice does not hold its low against the stop that its own close has set.
     """
 
     armed: bool = False
@@ -196,6 +197,7 @@ class TrailState:
     best: Decimal | None = None
     stop: Decimal | None = None
     breached_at: datetime | None = None
+    candle_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; unset ones are left out."""
@@ -203,21 +205,20 @@ class TrailState:
         result: dict[str, Any] = {name: plain(price) for name, price in prices.items() if price is not None}
         if self.armed:
             result["armed"] = True
-        if self.breached_at is not None:
-            result["breached_at"] = self.breached_at.isoformat()
-        return result
+        moments = {"breached_at": self.breached_at, "candle_at": self.candle_at}
+        return result | {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> TrailState:
         """Return the state that :meth:`to_json` wrote."""
         data = data or {}
-        prices = {name: dec(data[name]) if data.get(name) is not None else None for name in ("peak", "best", "stop")}
-        breached_at = data.get("breached_at")
-        return cls(
-            armed=bool(data.get("armed", False)),
-            **prices,
-            breached_at=datetime.fromisoformat(breached_at) if breached_at else None,
+        best, stop, peak = (
+            dec(data[name]) if data.get(name) is not None else None for name in ("best", "stop", "peak")
         )
+        breached_at, candle_at = (
+            datetime.fromisoformat(data[name]) if data.get(name) else None for name in ("breached_at", "candle_at")
+        )
+        return cls(bool(data.get("armed", False)), peak, best, stop, breached_at, candle_at)
 
 
 @dataclass(frozen=True, slots=True)

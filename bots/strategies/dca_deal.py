@@ -168,6 +168,7 @@ class DealLook:
         "entry_price",
         "exit_price",
         "fee_rates",
+        "has_range",
         "is_fresh",
         "is_long",
         "mark",
@@ -209,7 +210,8 @@ class DealLook:
         # What the last candle of a recording went down to; a live market is looked at too often to need it.
         self.worst: Decimal = self.mark
         reach = quote.low if self.is_long else quote.high
-        if reach is not None and not settings.stop_timeout_seconds:
+        self.has_range: bool = reach is not None and not settings.stop_timeout_seconds
+        if reach is not None and self.has_range:
             self.worst = reach
 
     # Comparing and wording --------------------------------------------------------------------------------------------

@@ -59,9 +59,11 @@ def followed(look: DealLook) -> TrailState:
         peak = _best(look, price, trail.peak) if armed else None
     look.touched = _touched(look, stop)
     since = (trail.breached_at or look.now) if look.touched else None
-    if trail.armed is armed and (trail.peak, trail.best, trail.stop, trail.breached_at) == (peak, best, stop, since):
+    candle_at = look.quote.at if factor is not None and look.has_range else None
+    found = (peak, best, stop, since, candle_at)
+    if trail.armed is armed and (trail.peak, trail.best, trail.stop, trail.breached_at, trail.candle_at) == found:
         return trail
-    return TrailState(armed, peak, best, stop, since)
+    return TrailState(armed, *found)
 
 
 def _touched(look: DealLook, trailing: Decimal | None) -> tuple[Purpose, Decimal] | None:
@@ -77,8 +79,8 @@ def _touched(look: DealLook, trailing: Decimal | None) -> tuple[Purpose, Decimal
         return None
     if look.reached(mark, trailing):
         return Purpose.TRAILING_STOP, trailing
-    if worst == mark:
-        return None
+    if worst == mark or look.deal.trail.candle_at == look.quote.at:
+        return None  # the stop has risen by this very candle already: its low came before that
     factor, best = look.side.trailing_stop_factor, look.deal.trail.best or look.plan.base_order_price
     before = look.deal.trail.stop
     if before is None and best is not None and factor is not None:
