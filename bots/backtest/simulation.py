@@ -228,6 +228,7 @@ class _Run:
             if order.rest <= ZERO:
                 self._finish(deal, order)
             self._settle(deal)
+            deal.wake = self.look  # what follows from the fill is decided at this very look
 
     def _candle(self, track: Track) -> tuple[Decimal, Decimal, Decimal]:
         index, terms, candles = self.look - track.offset, track.terms, track.candles
@@ -587,7 +588,7 @@ class _Run:
             if deal.wake > look + 1 or (deal.wake == NEVER and deal.looked != look):
                 continue
             if deal.wake == look + 1 and deal.acted != look and deal.looked != look and deal.created != look:
-                continue  # filled at rest and not looked at: it is asked at the next look
+                continue  # nothing concerned it: its next look stands
             deal.wake, deal.scanned = self._wake(deal, look + 1)
 
     def _wake(self, deal: Deal, look: int) -> tuple[int, int]:
