@@ -1,10 +1,12 @@
 """Every preset over eight recorded pairs and over one more: the backtest's fills are the replay's, to the last digit.
 
-``make parity`` runs this; it takes some minutes a preset, because a replay goes through the real cycle.
+``make parity`` runs this; it takes some minutes a preset, because a replay goes through the real cycle. PARITY_STEPS
+limits the number of looks of each run.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.parity.compare import compare
 from tests.parity.presets import presets
 
 CANDLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles"
+STEPS = int(os.environ.get("PARITY_STEPS", "0")) or None
 RECORDINGS = {
     "eight pairs against BTC": ("*-BTC_5m_2018-01.csv.gz", "5m", {"BTC": Decimal(1)}),
     "WLD against USDT": ("WLD-USDT_3m_*.csv.gz", "3m", {"USDT": Decimal(10_000)}),
@@ -34,7 +37,7 @@ def test_the_fills_of_a_backtest_are_those_of_a_replay(name: str, recording: str
     if name == "both ways":
         start = {**start, **dict.fromkeys({path.name.split("-")[0] for path in files}, Decimal(1000))}
     started = time.perf_counter()
-    found = compare(user, files, presets(timeframe)[name], start)
+    found = compare(user, files, presets(timeframe)[name], start, steps=STEPS)
     simulated = time.perf_counter() - started - found.replay_seconds
     print(
         f"\n{name}, {recording}: {len(found.replayed)} fills, replay {found.replay_fingerprint} in "
