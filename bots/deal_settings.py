@@ -9,6 +9,7 @@ entry conditions) and what concerns the bot as a whole cannot be changed any mor
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from django.db import transaction
@@ -154,10 +155,8 @@ def _trail_after(trail: Mapping[str, Any], changed: Iterable[str]) -> dict[str, 
     """Return what trailing exits still remember: a new target is armed anew, a new stop starts from the best price."""
     state, names = TrailState.from_json(trail), set(changed)
     new_target, new_stop = bool(names & _TARGETS), bool(names & _STOPS)
-    return TrailState(
-        armed=state.armed and not new_target,
-        peak=None if new_target else state.peak,
-        best=state.best,
-        stop=None if new_stop else state.stop,
-        breached_at=None if new_stop else state.breached_at,
-    ).to_json()
+    if new_target:
+        state = replace(state, armed=False, peak=None)
+    if new_stop:
+        state = replace(state, stop=None, breached_at=None)
+    return state.to_json()

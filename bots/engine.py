@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import transaction
@@ -37,7 +38,7 @@ from bots.facts import BotFacts, Deal, Facts
 from bots.memory import Pair, Side
 from bots.models import Bot, BotProduct
 from bots.models import Decision as DecisionRow
-from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode
+from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode, Strategy
 from marketdata import sources
 from positions import execution, slippage
 from positions.models import Order, Position
@@ -65,6 +66,13 @@ LEASE = timedelta(seconds=45)
 REFRESH_NUMBERS = timedelta(minutes=15)
 """The same reason with other numbers is written this often; pages work the numbers of this moment out themselves."""
 ROWS_PER_INSERT = 2_000
+FIRST_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(minutes=5)
+"""How long after the first rejected order, and after many in a row, the next one is sent."""
+CHANGED = "changed_meanwhile"
+REJECTED = "venue_rejected"
+UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED})
+"""Refusals that say nothing about the decision: its crossings are judged again."""
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""
 
@@ -150,6 +158,19 @@ def run_chunk(chunk: Mapping[int, Iterable[int]], now: datetime | None = None, t
         _release(leased, token)
 
 
+class _Judged(NamedTuple):
+    """What of a deal a decision about it rests on: an order is only written down while it is still so."""
+
+    settings_version: int
+    bought: Decimal
+    sold: Decimal
+    ceiling: Decimal
+
+    @classmethod
+    def of(cls, position: Position) -> _Judged:
+        return cls(position.settings_version, position.base_bought, position.base_sold, position.budget_quote)
+
+
 @dataclass(slots=True)
 class _Outcome:
     """A decision about a deal, or about opening in one direction on a pair, as it is to be written down."""
@@ -163,6 +184,8 @@ class _Outcome:
     found: dict[str, Any] = field(default_factory=dict)
     """The columns that the decision changes, and is to write unless it is ``written``."""
     written: bool = False
+    judged: _Judged | None = None
+    """The deal as it was when it was judged."""
 
     @property
     def acts(self) -> bool:
@@ -233,9 +256,9 @@ class _Look:
         """Decide about one bot and act if it trades. Whatever goes wrong stays with this bot (F67)."""
         known = len(self.outcomes)
         try:
+            outcomes = _decide(facts, chunk)
             if facts.problem:
                 self.problems[facts.bot.pk] = facts.problem[:300]
-            outcomes = _decide(facts, chunk)
             if any(outcome.acts for outcome in outcomes):
                 account_id = facts.bot.account_id
                 assert account_id is not None
@@ -263,40 +286,53 @@ class _Look:
             if todo is None:
                 _refresh(done.values(), chunk.bots[bot_id])
                 return [*done.values(), *left.values()]
-            cancelled, cancels = _cancelled(todo), todo.decision.action is Action.CANCEL
-            if cancelled:
-                if cancels:
-                    _decision_row(todo, self.now).save()
-            elif cancels or cancelled is False:
-                todo.decision = _unconfirmed(todo.decision)
+            try:
+                is_done = self._step(todo, chunk)
+            except Exception as error:  # the others are to be acted on all the same (F67)
+                self.problems[bot_id] = f"{type(error).__name__}: {error}"[:300]
+                log.exception("decision not carried out", bot=bot_id, code=str(todo.decision.code))
+                todo.written = is_done = True
+            if is_done:
                 done[todo.key] = todo
-            else:
-                done[todo.key] = self._carry_out(todo, chunk)
                 if todo.pair is not None:  # it rests now, so what was decided about its other side stands
                     done |= {key: other for key, other in left.items() if other.pair is todo.pair and not other.acts}
 
-    def _carry_out(self, outcome: _Outcome, chunk: Facts) -> _Outcome:
+    def _step(self, todo: _Outcome, chunk: Facts) -> bool:
+        """Carry out a decision, or what has to be cancelled before it; False when all is to be decided again then."""
+        cancelled, cancels = _cancelled(todo), todo.decision.action is Action.CANCEL
+        if cancelled:
+            if cancels:
+                _decision_row(todo, self.now).save()
+            return False
+        if cancels or cancelled is False:
+            todo.decision = _unconfirmed(todo.decision)
+        else:
+            self._carry_out(todo, chunk)
+        return True
+
+    def _carry_out(self, outcome: _Outcome, chunk: Facts) -> None:
         """Intend and submit the order of a decision; a refusal becomes the decision's reason.
 
         What the decision wants remembered is committed with the intent: a crossing that was acted on is spent, and a
         trail has moved, exactly when the order exists (F14, F38).
         """
         try:
+            _check_rejections(outcome, chunk)
             _check_slippage(outcome, chunk)
             with transaction.atomic():
                 outcome.order = _intend(outcome, chunk)
+                _check_judged(outcome)
                 outcome.note(self.now, self.now)
                 _remember([outcome])
                 _decision_row(outcome, self.now).save()
         except OrderRefused as refusal:
             outcome.order = None
             outcome.decision = _refused(outcome.decision, refusal)
-            return outcome
+            return
         outcome.written = True
         if outcome.order is not None:
             self.orders += 1
             execution.submit(outcome.order)
-        return outcome
 
     # 5. Writing -------------------------------------------------------------------------------------------------------
 
@@ -324,6 +360,7 @@ def _remember(outcomes: Iterable[_Outcome]) -> None:
     """Write what deals and pairs remember of these decisions."""
     rows: dict[type[Position] | type[BotProduct], dict[int, dict[str, Any]]] = {Position: {}, BotProduct: {}}
     accounts: set[int] = set()
+    versions: dict[int, int] = {}
     for outcome in outcomes:
         pk, written, found = outcome.row.pk, rows[outcome.model], outcome.found
         if pk in written and "evaluated_until" in found and "evaluated_until" in written[pk]:
@@ -331,9 +368,11 @@ def _remember(outcomes: Iterable[_Outcome]) -> None:
             until = outcome.decision.evaluated_until or {}
             found["evaluated_until"] = outcome.side.judged(written[pk]["evaluated_until"], until)
         written.setdefault(pk, {}).update(found)
+        if outcome.judged is not None:
+            versions[pk] = outcome.judged.settings_version
         accounts.add(outcome.facts.bot.account_id or 0)  # an orphan is never looked at
     for model, values in rows.items():
-        memory.write(model, values, accounts)
+        memory.write(model, values, accounts, versions if model is Position else None)
 
 
 # Deciding -----------------------------------------------------------------------------------------------------------
@@ -341,7 +380,14 @@ def _remember(outcomes: Iterable[_Outcome]) -> None:
 
 def _decide(facts: BotFacts, chunk: Facts) -> list[_Outcome]:
     """Return what is to be done about each deal, then about each pair, of one bot. No queries, no effects."""
-    bot, now, outcomes = facts.bot, chunk.now, []
+    outcomes = list(_about_deals(facts, chunk))
+    if facts.bot.is_running and facts.strategy is not None:
+        outcomes += _about_pairs(facts, facts.strategy, chunk)
+    return outcomes
+
+
+def _about_deals(facts: BotFacts, chunk: Facts) -> Iterator[_Outcome]:
+    bot, now = facts.bot, chunk.now
     assert bot.account_id is not None
     fees = chunk.money.fee_rates[bot.account_id]
     for deal in facts.deals:
@@ -350,23 +396,35 @@ def _decide(facts: BotFacts, chunk: Facts) -> list[_Outcome]:
         view = chunk.views.get(deal.position.product_id)
         decision = None if bot.is_running else _given_up(deal)
         if decision is None and deal.strategy is not None and view is not None:
-            decision = deal.strategy.manage(deal.settings, chunk.deal_view(deal), view, now, fees)
+            try:
+                decision = deal.strategy.manage(deal.settings, chunk.deal_view(deal), view, now, fees)
+            except Exception as error:  # the others are to be looked at all the same (F67)
+                name = f"deal {deal.position.deal_number or deal.position.attempt_number}"
+                log.exception("deal cannot be judged", bot=bot.pk, account=bot.account_id, deal=deal.position.pk)
+                facts.problem = f"{name}: {type(error).__name__}: {error}"
         if decision is not None:
-            outcomes.append(_Outcome(facts, decision, memory.sides_of((deal.direction,))[0], deal=deal))
-    if not bot.is_running or facts.strategy is None:
-        return outcomes
-    strategy, settings, sides, views = facts.strategy, facts.settings, facts.sides, chunk.views
+            side = memory.sides_of((deal.direction,))[0]
+            yield _Outcome(facts, decision, side, deal=deal, judged=_Judged.of(deal.position))
+
+
+def _about_pairs(facts: BotFacts, strategy: Strategy, chunk: Facts) -> Iterator[_Outcome]:
+    settings, sides, views, now = facts.settings, facts.sides, chunk.views, chunk.now
     resting = {deal.position.product_id for deal in facts.deals if deal.position.created_at >= now}
     for pair in facts.pairs:
         view = views.get(pair.product_id)
         if view is None or pair.product_id in resting or (pair.bot_id, pair.product_id) in chunk.ended_now:
             continue
         for side in sides:
-            decision = strategy.decide_open(settings, view, chunk.open_context(facts, pair, side))
-            if decision.code is ReasonCode.INSUFFICIENT_BALANCE:
-                decision = _reserved_for_others(facts, chunk, pair, side, decision) or decision
-            outcomes.append(_Outcome(facts, decision, side, pair=pair))
-    return outcomes
+            try:
+                decision = strategy.decide_open(settings, view, chunk.open_context(facts, pair, side))
+                if decision.code is ReasonCode.INSUFFICIENT_BALANCE:
+                    decision = _reserved_for_others(facts, chunk, pair, side, decision) or decision
+            except Exception as error:  # as above
+                symbol = chunk.products[pair.product_id].symbol
+                log.exception("pair cannot be judged", bot=facts.bot.pk, account=facts.bot.account_id, symbol=symbol)
+                facts.problem = f"{symbol}: {type(error).__name__}: {error}"
+            else:
+                yield _Outcome(facts, decision, side, pair=pair)
 
 
 def _given_up(deal: Deal) -> Decision | None:
@@ -445,15 +503,48 @@ def _refused(decision: Decision, refusal: OrderRefused) -> Decision:
     """Return the decision as the refusal of its order; while something is not known, no crossing is spent."""
     known = refusal.code in set(ReasonCode)
     code: Any = ReasonCode(refusal.code) if known else refusal.code  # refusals and reasons are one vocabulary on screen
-    unknown = code.is_missing_information if known else code == "balance_unknown"
+    unknown = code.is_missing_information if known else code in UNJUDGED
     return replace(
         decision,
         action=Action.NONE,
         code=code,
         words=refusal.message,
         numbers={name: str(value) for name, value in refusal.detail.items()},
+        trail=None if code == CHANGED else decision.trail,
         evaluated_until=None if unknown else decision.evaluated_until,
     )
+
+
+def _check_judged(outcome: _Outcome) -> None:
+    """Raise OrderRefused when the deal, which is locked now, is not as it was judged: then the next look decides.
+
+    A person or another worker may have edited, added, sold, or booked a fill between the two; sizes, rungs and stops
+    would be those of another deal (F1, F20).
+    """
+    if outcome.deal is not None and outcome.judged != _Judged.of(outcome.deal.position):
+        raise OrderRefused(CHANGED, "The deal was changed while it was looked at; it is looked at again.")
+
+
+def _check_rejections(outcome: _Outcome, chunk: Facts) -> None:
+    """Raise OrderRefused while the venue's latest no is too young for another try (F27).
+
+    Each rejection in a row doubles the wait, up to :data:`LONGEST_WAIT`. Cancels need no order and never wait. Nor do
+    recordings, which are looked at once a candle and end.
+    """
+    if chunk.products[outcome.row.product_id].exchange == sources.REPLAY:
+        return
+    if outcome.deal is not None:
+        found = outcome.deal.rejections
+    else:
+        found = chunk.failed_opens.get((outcome.facts.bot.pk, outcome.row.product_id, outcome.side.direction))
+    if found is None or outcome.decision.order is None:
+        return
+    count, at = found
+    wait = min(FIRST_WAIT * 2 ** min(count - 1, 10), LONGEST_WAIT)
+    if chunk.now - at < wait:
+        raise OrderRefused(
+            REJECTED, "The venue rejected the last order. Each time it does, the next try is made later.", wait=wait
+        )
 
 
 def _check_slippage(outcome: _Outcome, chunk: Facts) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any, Final
 
-from django.db.models import Max
+from django.db.models import Count, Max, Q
 
 from accounts.balances import balances_of
 from accounts.exchanges.factory import venue_of
@@ -42,6 +42,7 @@ from positions.states import (
     Direction,
     OrderStatus,
     OrderType,
+    PositionStatus,
     Purpose,
 )
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO
@@ -55,6 +56,8 @@ MACHINES: Final = frozenset({"bot", "system"})
 """Actors of orders that no person placed."""
 AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+FAILED_LATELY: Final = timedelta(minutes=15)
+"""So long is an attempt to open remembered that the venue rejected."""
 BUDGETED: Final = (
     "owner",
     "account",
@@ -186,6 +189,16 @@ class Deal:
         return filled_at is None or filled_at <= latest.finished_at
 
     @property
+    def rejections(self) -> tuple[int, datetime] | None:
+        """Return how many of the machine's latest orders in a row were rejected, and when the last was; None: none."""
+        count, at = 0, None
+        for order in reversed(self.orders):
+            if order.status != OrderStatus.REJECTED or _by_person(order):
+                break
+            count, at = count + 1, at or order.finished_at
+        return None if at is None else (count, at)
+
+    @property
     def opening_quote(self) -> Decimal:
         """Return what the unfilled part of a base order under way comes to in quote, as far as it is known."""
         with localcontext(MONEY):
@@ -280,6 +293,7 @@ class Facts:
     products: dict[int, Product]
     money: Money
     last_closed: dict[tuple[int, int, str], datetime]
+    failed_opens: dict[tuple[int, int, str], tuple[int, datetime]]
     ended_now: set[tuple[int, int]]
     trading_paused: bool
     coins: Coins
@@ -452,7 +466,7 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
     for facts in everybody.values():
         if facts.trades_both_ways and facts.bot.is_running and facts.bot.account_id is not None:
             both_ways[facts.bot.account_id].append(facts)
-    last_closed = _last_closed(bots, now)
+    last_closed, failed_opens = _last_closed(bots, now)
     codes = {product.base for product in products.values()}
     return Facts(
         now=now,
@@ -462,6 +476,7 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
             products, balances_of(account_ids), _fee_rates(account_ids), deals, holds_of(account_ids), both_ways
         ),
         last_closed=last_closed,
+        failed_opens=failed_opens,
         ended_now={(bot_id, product_id) for (bot_id, product_id, _), at in last_closed.items() if at >= now},
         trading_paused=GlobalSettings.load().trading_paused,
         coins=coins.load(codes | {product.quote for product in products.values()}),
@@ -546,14 +561,26 @@ def _attach_deals(bots: Mapping[int, BotFacts], active: Sequence[Position]) -> N
             )
 
 
-def _last_closed(bots: Mapping[int, BotFacts], now: datetime) -> dict[tuple[int, int, str], datetime]:
-    """Return when the bots last ended a deal, by bot, product and direction, as far back as a cooldown reaches."""
+def _last_closed(
+    bots: Mapping[int, BotFacts], now: datetime
+) -> tuple[dict[tuple[int, int, str], datetime], dict[tuple[int, int, str], tuple[int, datetime]]]:
+    """Return when the bots last ended a deal, by bot, product and direction, as far back as a cooldown reaches; and how
+    many of their attempts have failed there lately, and when the last one did.
+    """
     longest = max((getattr(facts.settings, "cooldown_seconds", 0) or 0 for facts in bots.values()), default=0)
-    rows = Position.objects.filter(bot__in=bots, closed_at__gte=now - timedelta(seconds=longest)).order_by()
-    return {
-        (row["bot_id"], row["product_id"], row["direction"]): row["at"]
-        for row in rows.values("bot_id", "product_id", "direction").annotate(at=Max("closed_at"))
-    }
+    since = now - max(timedelta(seconds=longest), FAILED_LATELY)
+    failed = Q(status=PositionStatus.FAILED, closed_at__gte=now - FAILED_LATELY)
+    last: dict[tuple[int, int, str], datetime] = {}
+    failures: dict[tuple[int, int, str], tuple[int, datetime]] = {}
+    rows = Position.objects.filter(bot__in=bots, closed_at__gte=since).order_by()
+    for row in rows.values("bot_id", "product_id", "direction").annotate(
+        at=Max("closed_at"), failed=Count("pk", filter=failed), failed_at=Max("closed_at", filter=failed)
+    ):
+        key = row["bot_id"], row["product_id"], row["direction"]
+        last[key] = row["at"]
+        if row["failed"]:
+            failures[key] = row["failed"], row["failed_at"]
+    return last, failures
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:

@@ -125,6 +125,11 @@ class FormPage:
         return self.sides[0].preview if self.sides else None
 
     @property
+    def example(self) -> str:
+        """Return a pair that may be typed, as short as it may be."""
+        return self.suggestions[0].partition("-")[0] if self.suggestions else "BTC"
+
+    @property
     def rows(self) -> list[LadderRow]:
         return list(self.sides[0].rows) if self.sides else []
 
@@ -207,7 +212,7 @@ def form_page(draft: BotDraft, bot: Bot | None = None, *, take_pair: bool = Fals
         open_deals=deals,
         products=products,
         suggestions=suggestions,
-        quick=[] if draft.symbols else suggestions[:QUICK_PAIRS],
+        quick=suggestions[:QUICK_PAIRS] if len(draft.symbols) < QUICK_PAIRS else [],
         parsed=parsed,
         sides=sides,
         sentences=_sentences(draft, parsed),
@@ -235,10 +240,15 @@ def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> 
     found = online.filter(symbol__in=names).values_list("symbol", flat=True).first()
     if found is None:
         draft.wanted_pair = wanted
-        example = f"{wanted}-{quote or 'USD'}"
-        draft.errors.setdefault("symbols", f"There is no pair {wanted} on this market. Write it as {example}.")
+        draft.errors.setdefault("symbols", no_pair(wanted, quote))
     elif found not in draft.symbols:
         draft.symbols.append(found)
+
+
+def no_pair(wanted: str, quote: str) -> str:
+    """Return what to say of a pair that the market does not have; a currency alone may only lack its other half."""
+    how = "Choose one from the list." if "-" in wanted else f"Write it as {wanted}-{quote or 'USD'}."
+    return f"There is no pair {wanted} on this market. {how}"
 
 
 def _quote_of(symbols: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ __all__ = ["Pair", "Side", "changes", "sides_of", "write"]
 
 SHORT: Final = "short "
 MESSAGE_LENGTH: Final = 400
+GUARD: Final = ("settings_version",)
 
 
 class Pair(NamedTuple):
@@ -104,11 +105,17 @@ def changes(row: Any, side: Side, decision: Decision, now: datetime, written_bef
     return found
 
 
-def write(model: type[models.Model], rows: Mapping[int, Mapping[str, Any]], accounts: Iterable[int]) -> None:
+def write(
+    model: type[models.Model],
+    rows: Mapping[int, Mapping[str, Any]],
+    accounts: Iterable[int],
+    versions: Mapping[int, int] | None = None,
+) -> None:
     """Write these columns, by primary key; one statement for each set of columns, however many rows.
 
     ``accounts`` are those that the rows belong to. Raises ForeignRow when the bound scope may not change one of them.
-    A row that is gone meanwhile stays gone.
+    A row that is gone meanwhile stays gone. ``versions`` are the ``settings_version`` that the rows were judged by: one
+    that has another version by now was edited meanwhile and stays as the edit has left it.
     """
     scope = current_scope()
     if not scope.unlimited and not scope.editable_ids.issuperset(accounts):
@@ -117,21 +124,23 @@ def write(model: type[models.Model], rows: Mapping[int, Mapping[str, Any]], acco
     for pk, values in rows.items():
         groups.setdefault(tuple(sorted(values)), []).append(pk)
     for names, ids in groups.items():
-        statement, prepare = _update(model, names)
+        statement, prepare = _update(model, names, guarded=versions is not None)
+        guards = {} if versions is None else {pk: (versions[pk],) for pk in ids}
         with connection.cursor() as cursor:
-            cursor.executemany(statement, [(*prepare(rows[pk]), pk) for pk in ids])
+            cursor.executemany(statement, [(*prepare(rows[pk]), pk, *guards.get(pk, ())) for pk in ids])
 
 
 def _update(
-    model: type[models.Model], names: tuple[str, ...]
+    model: type[models.Model], names: tuple[str, ...], *, guarded: bool
 ) -> tuple[str, Callable[[Mapping[str, Any]], Iterable[Any]]]:
     """Return the statement that updates one row, and what turns a row's values into its parameters."""
     quote = connection.ops.quote_name
     known = {field.name: field for field in model._meta.concrete_fields}
-    columns = {name: quote(str(known[name].column)) for name in (*names, "id")}
+    columns = {name: quote(str(known[name].column)) for name in (*names, "id", *GUARD[:guarded])}
     table = quote(model._meta.db_table)
     assignments = ", ".join(f"{columns[name]} = %s" for name in names)
-    statement = f"UPDATE {table} SET {assignments} WHERE {columns['id']} = %s"  # noqa: S608 (names of our own columns)
+    where = " AND ".join(f"{columns[name]} = %s" for name in ("id", *GUARD[:guarded]))
+    statement = f"UPDATE {table} SET {assignments} WHERE {where}"  # noqa: S608 (names of our own columns)
     prepare = {name: known[name].get_db_prep_save for name in names}
 
     def parameters(values: Mapping[str, Any]) -> Iterable[Any]:

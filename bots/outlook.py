@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
-from bots import strategies
+from bots import coins, strategies
 from bots.conditions import describe
 from bots.sizing import Rung
 from bots.strategies.base import DealView, FeeRates, TrailState
@@ -19,7 +19,7 @@ from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
 from bots.strategies.describe import settings_facts
 from positions.ledger import Totals
 from positions.models import Position
-from positions.outlook import AheadRung, Fact, Outlook, Step, register
+from positions.outlook import AheadRung, Fact, Outlook, Step, register, register_categories
 from positions.states import Direction, OrderType
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
 from tradebot.core.errors import InvalidInput
@@ -28,8 +28,9 @@ __all__ = ["dca_outlook", "register_all"]
 
 
 def register_all() -> None:
-    """Answer for the deals of every strategy there is."""
+    """Answer for the deals of every strategy there is, and for what their owners think of coins."""
     register("indicator_dca", dca_outlook)
+    register_categories(coins.categories)
 
 
 def dca_outlook(position: Position, totals: Totals, fee_rate: Decimal) -> Outlook:
@@ -89,10 +90,19 @@ def _steps(
             more = f"Its own rule must also hold: {describe(rule)}."
         if settings.safety_order_execution is OrderType.LIMIT:
             more = "It waits in the order book."
-        title = f"Buy safety order {rungs[0].level}" if deal.direction is Direction.LONG else "Sell the next step"
-        yield Step(title + (", the last" if last else ""), "waiting", "at", rungs[0].price, more=more)
+        title = (
+            f"Buy safety order {rungs[0].level}"
+            if deal.direction is Direction.LONG
+            else f"Sell safety order {rungs[0].level}"
+        )
+        yield Step(title + (", the last" if last else ""), "waiting", "at", rungs[0].price, ".", more, kind="add")
     elif settings.max_safety_orders:
-        yield Step("Safety orders", "off", text=f"All {settings.max_safety_orders} are bought; nothing more is added.")
+        yield Step(
+            "Safety orders",
+            "off",
+            text=f"All {settings.max_safety_orders} are bought; nothing more is added.",
+            kind="add",
+        )
     yield from _stop_steps(settings, deal)
 
 
@@ -108,21 +118,21 @@ def _profit_steps(settings: DcaSettings, deal: DealView, fees: FeeRates, target:
     if mode is TakeProfitMode.TRAILING and trail.armed and trail.peak is not None:
         back = trail.peak * (ONE - deal.direction.sign * settings.trailing_deviation / HUNDRED)
         pull = plain(settings.trailing_deviation)
-        yield Step(close, "armed", "when the price pulls back to", back, f", {pull} % from its best.")
+        yield Step(close, "armed", "when the price pulls back to", back, f", {pull} % from its best.", kind="profit")
         return
     floor = "" if settings.take_profit is None else f"{plain(settings.take_profit)} % after all fees"
     rule = settings.close_tree(deal.direction)
     if not rule.is_empty:
         lead = "once it is worth" if target is not None else "as soon as its rule holds"
         tail = f" ({floor}) and its rule holds." if target is not None else "."
-        yield Step(close, "waiting", lead, target, tail, more=f"Rule: {describe(rule)}.")
+        yield Step(close, "waiting", lead, target, tail, f"Rule: {describe(rule)}.", kind="profit")
     if target is not None and (rule.is_empty or mode is TakeProfitMode.TRAILING):
         if mode is TakeProfitMode.TRAILING:
             pull = plain(settings.trailing_deviation)
             tail = f" ({floor}); then {close.split()[0].lower()} when it pulls back {pull} %."
-            yield Step("Follow the price", "waiting", "from", target, tail)
+            yield Step("Follow the price", "waiting", "from", target, tail, kind="profit")
         else:
-            yield Step(close, "waiting", "when the price reaches", target, f", which pays {floor}.")
+            yield Step(close, "waiting", "when the price reaches", target, f", which pays {floor}.", kind="profit")
 
 
 def _parts(settings: DcaSettings, deal: DealView, fees: FeeRates, target: Decimal | None) -> Iterator[Step]:
@@ -132,9 +142,9 @@ def _parts(settings: DcaSettings, deal: DealView, fees: FeeRates, target: Decima
         done = done and price != target
         title, pays = f"{verb} {plain(share)} %", f", which pays {plain(step.profit_pct)} % after all fees."
         if done:
-            yield Step(title, "off", text="Done.")
+            yield Step(title, "off", text="Done.", kind="profit")
         else:
-            yield Step(title, "waiting", "when the price reaches", price, pays)
+            yield Step(title, "waiting", "when the price reaches", price, pays, kind="profit")
 
 
 def _stop_steps(settings: DcaSettings, deal: DealView) -> Iterator[Step]:

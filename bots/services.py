@@ -21,6 +21,7 @@ from bots.models import Bot, BotProduct, BudgetKind
 from marketdata.models import Product
 from notifications.models import Event
 from notifications.outbox import publish
+from positions.booking import lock_account
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import audit, clock
@@ -136,7 +137,7 @@ def update_bot(bot: Bot, *, actor: str, **changes: Any) -> Bot:
 @transaction.atomic
 def start_bot(bot: Bot, actor: str) -> Bot:
     """Start a bot: it is looked at within seconds. Starting a running bot changes nothing. Raises InvalidInput."""
-    bot = _locked(bot)
+    bot = _alone(bot)
     if bot.is_running:
         return bot
     if bot.archived_at is not None:
@@ -162,7 +163,7 @@ def start_bot(bot: Bot, actor: str) -> Bot:
 @transaction.atomic
 def stop_bot(bot: Bot, actor: str) -> Bot:
     """Stop a bot: it opens nothing more. While deals are open it is still looked at, adds and closes."""
-    bot = _locked(bot)
+    bot = _alone(bot)
     if not bot.is_running:
         return bot
     bot.status = Bot.Status.STOPPED
@@ -176,7 +177,7 @@ def stop_bot(bot: Bot, actor: str) -> Bot:
 @transaction.atomic
 def archive_bot(bot: Bot, actor: str) -> Bot:
     """Stop a bot and put it away. Its deals, orders and fills stay (F56). Raises InvalidInput while deals are open."""
-    bot = _locked(bot)
+    bot = _alone(bot)
     if bot.archived_at is not None:
         return bot
     if deals := open_deal_count(bot):
@@ -198,7 +199,7 @@ def assign_account(bot: Bot, account: Account, actor: str) -> Bot:
     Its pairs become the same symbols on the account's market. Raises InvalidInput, NotFound.
     """
     account = editable_account(account)
-    bot = _locked(bot)
+    bot = _alone(bot)
     if bot.account_id == account.pk:
         return bot
     if account.owner_id != bot.owner_id:
@@ -262,6 +263,18 @@ def editable_bot(bot: Bot) -> Bot:
 def _locked(bot: Bot) -> Bot:
     """Return the bot, fresh and locked, if the caller may change it. Raises NotFound."""
     return _one(Bot.objects.select_for_update(of=("self",), no_key=True), bot)
+
+
+def _alone(bot: Bot) -> Bot:
+    """Return the bot like :func:`_locked`, its account locked first: no deal of it is being opened meanwhile.
+
+    Deals are opened under the account's lock, and only while the bot runs. So whoever counts them under it and stops
+    the bot leaves none behind that nobody watches. An account is archived under it too, while no bot of it runs.
+    """
+    found = editable_bot(bot)
+    if found.account_id is not None:
+        lock_account(found.account_id)
+    return _locked(bot)
 
 
 def _one(rows: OwnedQuerySet, bot: Bot) -> Bot:

@@ -121,13 +121,21 @@ def deal_limit_close(request: HttpRequest, pk: int) -> HttpResponse:
         resting = limit_close.resting(deal)
         given = {"price": request.GET["price"][:40]} if "price" in request.GET else {}
         if resting is None:
-            form = LimitCloseForm(initial=given)
+            form = LimitCloseForm(initial=_usual_price(deal) | given)
         else:
             until = {"time_in_force": "gtd", "expires_at": resting.expires_at} if resting.expires_at else {}
             form = LimitChangeForm(initial={"price": resting.limit_price, **until, **given})
         return _limit_page(request, deal, form)
     form = LimitCloseForm(request.POST)
     return _limit(request, deal, form, lambda asked: limit_close.place(deal, person(request).email, **asked))
+
+
+def _usual_price(deal: Position) -> dict[str, str]:
+    """Return the deal's own target, at the product's step, as the price that a limit close begins with."""
+    target, step = deal_card(deal).outlook.target, deal.product.price_increment
+    if target is None:
+        return {}
+    return {"price": plain(ceil_to(target, step) if deal.direction == Direction.LONG else floor_to(target, step))}
 
 
 @login_required
@@ -190,7 +198,7 @@ def _ticker(deal: Position) -> Ticker | None:
 def _hints(card: DealCard, ticker: Ticker | None) -> list[_PriceHint]:
     """Return prices to choose from, at the product's steps, best for the deal first."""
     is_long, step = card.position.direction == Direction.LONG, card.position.product.price_increment
-    prices = [("Target", card.outlook.target), ("Break-even", card.even)]
+    prices = [("Target", card.outlook.own_target or card.outlook.target), ("Break-even", card.even)]
     if ticker is not None:
         bid, ask = "Best bid", "Best ask"
         if is_long:
@@ -248,6 +256,11 @@ def deal_cancel_add(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, funds.cancel_add)
 
 
+def _cent(deal: Position) -> Decimal:
+    """Return the smallest amount of the quote currency that pages write."""
+    return deal.product.quote_increment or deal.product.price_increment
+
+
 @login_required
 @require_http_methods(["GET", "POST"])
 def deal_ceiling(request: HttpRequest, pk: int) -> HttpResponse:
@@ -255,7 +268,7 @@ def deal_ceiling(request: HttpRequest, pk: int) -> HttpResponse:
     deal = found_deal(pk, editable=True)
     form = CeilingForm(
         request.POST if request.method == "POST" else None,
-        initial={"budget_quote": plain(deal.budget_quote) if deal.budget_quote else ""},
+        initial={"budget_quote": plain(ceil_to(deal.budget_quote, _cent(deal))) if deal.budget_quote else ""},
     )
     if request.method == "POST" and form.is_valid():
         try:

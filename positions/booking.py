@@ -218,13 +218,20 @@ def apply_report(order: Order, report: OrderReport) -> list[Fill]:
 
 
 def conclude(order: Order, status: OrderStatus, code: str, text: str) -> None:
-    """End an order on our own word: the venue refused it, never got it, or it was never sent. Nothing is booked."""
+    """End an order on our own word: the venue refused it, never got it, or it was never sent. Nothing is booked.
+
+    That word is about the order as the caller saw it. One that has been sent, or that the venue has answered about
+    meanwhile, is left as it is.
+    """
     report = OrderReport(order.client_order_id, "", OrderStatus.REJECTED, (), code, text)
-    if status is OrderStatus.REJECTED:
-        apply_report(order, report)
-        return
+    seen = order.status
     with transaction.atomic():
         position = lock_order(order)
+        if order.status != seen:
+            return
+        if status is OrderStatus.REJECTED:
+            apply_report(order, report)
+            return
         before, now = position.status, clock.now()
         changes = _status_change(order, status, now)
         if not changes:

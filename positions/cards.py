@@ -17,13 +17,23 @@ from positions.booking import totals_of
 from positions.figures import DealFigures, Levels, OpenTotals
 from positions.ledger import Totals, Unrealised
 from positions.models import Order, Position
-from positions.outlook import Outlook, outlook_of
+from positions.outlook import Outlook, behind_limit_close, categories_for, outlook_of
 from positions.pricebar import PriceBar, price_bar
 from positions.states import ENTRY_PURPOSES, WORKING, Direction, OrderStatus, OrderType, PositionStatus, Purpose
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
 
-__all__ = ["MOST_PIPS", "Badge", "CurrencyTotal", "DealCard", "Note", "currency_totals", "deal_card", "deal_cards"]
+__all__ = [
+    "MOST_PIPS",
+    "Badge",
+    "CurrencyTotal",
+    "DealCard",
+    "Note",
+    "currency_totals",
+    "deal_card",
+    "deal_cards",
+    "with_categories",
+]
 
 MOST_PIPS: Final = 10
 """More safety orders than this are written as numbers only."""
@@ -57,6 +67,7 @@ class DealCard:
     bar: PriceBar | None
     badges: tuple[Badge, ...]
     note: Note | None
+    category: str = ""
 
     @property
     def position(self) -> Position:
@@ -171,6 +182,19 @@ def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
     return cards
 
 
+def with_categories(cards: Sequence[DealCard]) -> list[DealCard]:
+    """Return the cards with what the owner of each deal's account thinks of its coin; "" is unreviewed."""
+    codes: dict[int, set[str]] = defaultdict(set)
+    for card in cards:
+        codes[card.position.account.owner_id].add(card.position.product.base)
+    known = {owner_id: categories_for(owner_id, sorted(wanted)) for owner_id, wanted in codes.items()}
+
+    def of(card: DealCard) -> str:
+        return known[card.position.account.owner_id].get(card.position.product.base, "")
+
+    return [replace(card, category=of(card)) for card in cards]
+
+
 def deal_card(position: Position) -> DealCard:
     """Return the card of one deal, of an ended one too: with what its settings were, though nothing lies ahead."""
     card = deal_cards([position])[0]
@@ -181,6 +205,11 @@ def deal_card(position: Position) -> DealCard:
 
 
 def _card(row: DealFigures, outlook: Outlook, fee_rate: Decimal | None, orders: tuple[Order, ...]) -> DealCard:
+    placed = next(
+        (o for o in orders if o.status in WORKING and o.purpose == Purpose.LIMIT_CLOSE and o.limit_price), None
+    )
+    if placed is not None and placed.limit_price is not None:
+        outlook = behind_limit_close(outlook, placed.limit_price)
     bar = None
     if row.totals is not None and not row.totals.is_flat:
         bar = price_bar(
@@ -260,6 +289,11 @@ class CurrencyTotal:
     is_paper: bool
     quote: str
     sums: OpenTotals
+
+    @property
+    def worth(self) -> Decimal:
+        """What was put in and what it has gained: comparable for longs and shorts, net of fees."""
+        return self.sums.invested + self.sums.profit
 
 
 def currency_totals(cards: Iterable[DealCard]) -> list[CurrencyTotal]:

@@ -14,7 +14,7 @@ from marketdata.services import chart_candles, market_now
 from marketdata.timeframes import Timeframe
 from positions.cards import DealCard
 from positions.models import Fill, Order, Position
-from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, WORKING, OrderStatus, Purpose
+from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, WORKING, OrderStatus, Purpose, Side
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, round_to
 from tradebot.core.models import AuditEntry
@@ -26,11 +26,13 @@ __all__ = [
     "DecisionRow",
     "Moment",
     "OrderRow",
+    "SideSum",
     "WorkingRow",
     "chart_data",
     "chart_timeframe",
     "decision_rows",
     "order_rows",
+    "side_sums",
     "time_line",
     "working_rows",
 ]
@@ -55,6 +57,17 @@ class OrderRow:
     quote: Decimal
     fees: tuple[tuple[str, Decimal], ...]
     average_after: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class SideSum:
+    """What the orders of one side add up to: ``price`` is their average, fees are by currency."""
+
+    title: str
+    price: Decimal
+    base: Decimal
+    quote: Decimal
+    fees: tuple[tuple[str, Decimal], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +200,25 @@ def order_rows(position: Position, orders: Sequence[Order], fills: Iterable[Fill
                 )
             )
     return rows
+
+
+def side_sums(rows: Iterable[OrderRow]) -> list[SideSum]:
+    """Return what was bought and what was sold in all, the side that came first first; a side without a fill is not."""
+    by_side: dict[str, list[OrderRow]] = {}
+    for row in rows:
+        if row.base:
+            by_side.setdefault(row.order.side, []).append(row)
+    found = []
+    with localcontext(MONEY):
+        for side, mine in by_side.items():
+            base, quote = sum((row.base for row in mine), ZERO), sum((row.quote for row in mine), ZERO)
+            fees: dict[str, Decimal] = defaultdict(Decimal)
+            for row in mine:
+                for currency, fee in row.fees:
+                    fees[currency] += fee
+            title = "Bought" if side == Side.BUY else "Sold"
+            found.append(SideSum(title, quote / base, base, quote, tuple(sorted(fees.items()))))
+    return found
 
 
 def working_rows(orders: Iterable[Order]) -> list[WorkingRow]:
@@ -385,7 +417,7 @@ def chart_data(card: DealCard, fills: Sequence[Fill], timeframe: Timeframe) -> d
     if position.closed_at is None:
         rung = card.outlook.rungs[0] if card.outlook.rungs else None
         prices = [
-            ("target", "target", card.outlook.target),
+            ("target", "target", None if card.limit_by_hand else card.outlook.target),
             ("average", "average", position.average_price),
             ("next", f"SO {rung.level}" if rung else "", rung.price if rung else None),
             ("stop", "stop", card.outlook.stop),

@@ -14,8 +14,10 @@ from positions.handling import TimeInForce
 from positions.manual import NOTE_LENGTH
 from positions.states import ExitReason, OrderStatus, OrderType, Purpose
 from tradebot.core.errors import TradebotError
+from tradebot.core.words import Category
 
 __all__ = [
+    "UNREVIEWED",
     "AddFundsForm",
     "CeilingForm",
     "DealFilter",
@@ -26,6 +28,9 @@ __all__ = [
     "OrderFilter",
     "PartForm",
 ]
+
+UNREVIEWED: Final = "unreviewed"
+"""The category of a coin that nobody has judged, as an address says it."""
 
 
 def _worded(words: Any, first: str) -> list[tuple[str, str]]:
@@ -61,7 +66,7 @@ class _Filter(forms.Form):
 
 
 class DealFilter(_Filter):
-    """Open deals: by currency, by what they are like, by bot and pair; how to group and sort them."""
+    """Open deals: by currency, category, what they are like, bot and pair; how to group and sort them."""
 
     GROUPS: Final = [("currency", "Currency"), ("bot", "Bot"), ("pair", "Pair"), ("none", "None")]
     SORTS: Final = [
@@ -73,6 +78,9 @@ class DealFilter(_Filter):
     SHOWS: Final = [("needs", "Needs you"), ("trailing", "Trailing"), ("short", "Short")]
 
     quote = forms.CharField(required=False, max_length=20)
+    category = forms.ChoiceField(
+        required=False, choices=[(UNREVIEWED, UNREVIEWED), *((c.value, c.value) for c in Category)]
+    )
     show = forms.ChoiceField(required=False, choices=[("", "All"), *SHOWS])
     group = forms.ChoiceField(required=False, choices=GROUPS)
     sort = forms.ChoiceField(required=False, choices=SORTS)
@@ -138,14 +146,14 @@ class PartForm(_ActionForm):
 
 class _UntilForm(_ActionForm):
     time_in_force = forms.ChoiceField(
-        label="Good till",
-        choices=[(TimeInForce.GTC.value, "cancelled"), (TimeInForce.GTD.value, "a moment")],
+        label="Waits until",
+        choices=[(TimeInForce.GTC.value, "I cancel it"), (TimeInForce.GTD.value, "a time that I choose")],
         required=False,
     )
     expires_at = forms.DateTimeField(
-        label="Ends",
+        label="Time",
         required=False,
-        help_text="In your time zone. Counts with “a moment”.",
+        help_text="In your time zone. Only for “a time that I choose”.",
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 

@@ -124,6 +124,7 @@ def add_funds(
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    sequence = execution.next_sequence(position, Purpose.MANUAL_ADD)  # of two requests at once one is carried out
     handling.checked_amount(amount, "amount")
     if price is not None:
         handling.checked_amount(price, "price")
@@ -134,7 +135,7 @@ def add_funds(
         raise OrderRefused("exit_working", "A close of this deal is working: nothing is added. Cancel it first.")
     if resting_add(position) is not None:
         raise OrderRefused("add_working", "An addition to this deal is working already. Cancel that one first.")
-    intent = _intent(position, amount, actor, price, until)
+    intent = _intent(position, sequence, amount, actor, price, until)
     with transaction.atomic():
         lock_account(position.account_id)
         handling.refresh(position)
@@ -171,7 +172,7 @@ def cancel_add(position: Position, actor: str) -> Addition:
     order = resting_add(position)
     if order is None:
         raise OrderRefused("no_addition", "No addition to this deal is working.")
-    handling.stop_orders(position, actor, "It may still be filled", Purpose.MANUAL_ADD)
+    handling.stop_orders(position, actor, "It may still be filled", purpose=Purpose.MANUAL_ADD)
     order.refresh_from_db()
     handling.record(position, actor, "deal_add_cancelled", order=order.pk, base_filled=order.filled_base)
     state = AddState.FILLED if order.status == OrderStatus.FILLED else AddState.CANCELLED
@@ -211,7 +212,9 @@ def set_ceiling(position: Position, budget_quote: Decimal, actor: str) -> Positi
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _intent(position: Position, amount: Decimal, actor: str, price: Decimal | None, until: datetime | None) -> Intent:
+def _intent(
+    position: Position, sequence: int, amount: Decimal, actor: str, price: Decimal | None, until: datetime | None
+) -> Intent:
     """Return the order: a market buy is sized in quote, everything else in base at its price."""
     side = Direction(position.direction).entry_side
     base = quote = reference = None
@@ -226,7 +229,7 @@ def _intent(position: Position, amount: Decimal, actor: str, price: Decimal | No
             raise InvalidInput("out_of_range", "At that price it is more than any order can be.", field="price")
     return Intent(
         purpose=Purpose.MANUAL_ADD,
-        sequence=execution.next_sequence(position, Purpose.MANUAL_ADD),
+        sequence=sequence,
         order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
         base_size=base,
         quote_size=quote,

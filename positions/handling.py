@@ -87,8 +87,12 @@ def exit_price(position: Position) -> Decimal | None:
     return quote.bid if position.direction == Direction.LONG else quote.ask
 
 
-def market_close_under_way(position: Position) -> Order | None:
-    """Return the deal's market close that is on its way, after one more look at it; None when there is none."""
+def market_close_under_way(position: Position, *, is_part: bool = False) -> Order | None:
+    """Return the deal's market close that is on its way, after one more look at it; None when there is none.
+
+    One that this look finds filled has sold a part, unless the deal has ended: whoever asks for a part (``is_part``)
+    asks for that one again, and whoever asks for all means the rest.
+    """
     order = position.orders.filter(
         status__in=WORKING, purpose__in=EXIT_PURPOSES, order_type=OrderType.MARKET, cancel_requested_at=None
     ).first()
@@ -96,7 +100,8 @@ def market_close_under_way(position: Position) -> Order | None:
         return None
     _look(position)
     order.refresh_from_db()
-    return order if order.status in WORKING or position.status in POSITION_FINAL else None
+    is_answer = order.status in WORKING or position.status in POSITION_FINAL
+    return order if is_answer or (is_part and order.status == OrderStatus.FILLED) else None
 
 
 def _look(position: Position) -> None:
@@ -111,13 +116,13 @@ def _look(position: Position) -> None:
 # Orders ---------------------------------------------------------------------------------------------------------------
 
 
-def stop_orders(position: Position, actor: str, nothing: str = "Nothing was sold", purpose: str = "") -> list[Order]:
-    """Cancel the deal's working orders, or those of one ``purpose``, know their final state and return them (F19).
+def stop_orders(position: Position, actor: str, nothing: str = "Nothing was sold", **wanted: object) -> list[Order]:
+    """Cancel the deal's working orders, or the ``wanted`` ones (``purpose=…``, ``pk=…``), know their final state and
+    return them (F19).
 
     ``nothing`` says what was not done when a cancel is not confirmed: then OrderRefused (``cancel_unconfirmed``) is
     raised.
     """
-    wanted = {"purpose": purpose} if purpose else {}
     working = position.orders.filter(status__in=WORKING, **wanted)
     orders = list(working.select_related("account", "position__product"))
     for order in orders:

@@ -37,6 +37,7 @@ from marketdata import market
 from marketdata.models import Product
 from positions import numbers
 from positions.booking import announce_position, close_as_dust, is_dust, lock_account, remaining_base, write
+from positions.ledger import payable
 from positions.models import Order, Position
 from positions.reserves import spoken_for
 from positions.states import (
@@ -383,6 +384,8 @@ def _size_exit(account: Account, position: Position, intent: Intent) -> _Sized |
     wanted = min(intent.base_size, remaining) if intent.base_size is not None else remaining
     if side is Side.SELL:
         wanted = _within_wallet(account, position, wanted)
+    elif price is not None:
+        wanted = _within_means(account, position, wanted, price, intent)
     base = floor_to(wanted, product.base_increment)
     _check_minimums(product, base, None, price)
     hold = base if side is Side.SELL else base * (price or ZERO)
@@ -409,6 +412,33 @@ def _within_wallet(account: Account, position: Position, wanted: Decimal) -> Dec
     note = f"The wallet had {plain(free)} {currency} free where the deal records {plain(wanted)}: sold what there was."
     write(position, error_code="wallet_short", last_error=note[:300])
     return free
+
+
+def _within_means(account: Account, position: Position, wanted: Decimal, price: Decimal, intent: Intent) -> Decimal:
+    """Return what of ``wanted`` a short can pay to buy back, noting a shortage. What is not known holds nothing up."""
+    currency = position.product.quote
+    try:
+        venue = venue_of(account)
+        free, fee = free_balance(account, currency, venue), _fee(venue)
+    except TradebotError:
+        return wanted
+    found = payable(wanted, price, fee, free, at_market=intent.order_type is OrderType.MARKET)
+    if found >= wanted:
+        return wanted
+    needed = wanted * price * (ONE + fee)
+    if found <= ZERO:
+        raise OrderRefused(
+            "insufficient_balance",
+            f"{plain(quantize(needed))} {currency} with fees are needed to buy back, none are free.",
+            needed=needed,
+            free=free,
+            currency=currency,
+        )
+    note = (
+        f"{plain(quantize(needed))} {currency} were needed to buy back, {plain(free)} were free: bought what could be."
+    )
+    write(position, error_code="wallet_short", last_error=note[:300])
+    return found
 
 
 def _limit_price(product: Product, side: Side, intent: Intent) -> Decimal | None:

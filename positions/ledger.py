@@ -19,6 +19,8 @@ from typing import Any
 from positions.states import Direction, Purpose, Side
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to
 
+WORSE = Decimal("0.99")
+
 
 @dataclass(frozen=True, slots=True)
 class FillFact:
@@ -299,6 +301,18 @@ def sellable(base: Decimal, price: Decimal, base_increment: Decimal, min_base: D
     """Return ``base`` floored to the increment, or zero when that is below the venue's minimums (F24, F27)."""
     size = floor_to(base, base_increment)
     return size if size > ZERO and size >= min_base and size * price >= min_quote else ZERO
+
+
+def payable(base: Decimal, price: Decimal, fee_rate: Decimal, free: Decimal, *, at_market: bool) -> Decimal:
+    """Return how much of ``base`` the ``free`` quote pays at ``price`` with its fee: what a short can buy back.
+
+    Where it does not pay for all, an order at market is made one percent smaller still: its price may be a worse one.
+    """
+    with localcontext(MONEY):
+        most = max(free, ZERO) / (price * (ONE + fee_rate))
+        if base <= most:
+            return base
+        return most * WORSE if at_market else most
 
 
 @dataclass(frozen=True, slots=True)

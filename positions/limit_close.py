@@ -107,6 +107,7 @@ def place(
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    sequence = execution.next_sequence(position, Purpose.LIMIT_CLOSE)  # of two requests at once one is carried out
     price = _price(position, price)
     until = handling.valid_until(time_in_force, expires_at)
     if position.status == PositionStatus.PENDING or execution.remaining_base(position) <= ZERO:
@@ -120,9 +121,8 @@ def place(
     if position.status in POSITION_FINAL:
         return _answer(position, actor, "limit_close_placed", LimitState.CLOSED, None, raced=True)
     size = handling.part_to_close(position, base, share_pct, price)
-    return _send(
-        position, actor, "limit_close_placed", price, until, size, "base" if share_pct is None else "share_pct"
-    )
+    size_field = "base" if share_pct is None else "share_pct"
+    return _send(position, actor, "limit_close_placed", price, until, size, size_field, sequence)
 
 
 def change(
@@ -151,14 +151,16 @@ def change(
         until = handling.valid_until(time_in_force or TimeInForce.GTD, expires_at)
     if (wanted, until) == (order.limit_price, order.expires_at) and order.status != OrderStatus.INTENDED:
         return LimitClosing(position, _state_of(position, order), order)
-    ended = _end(position, actor, order)
+    ended = _end(position, actor, order, pk=order.pk)
     with localcontext(MONEY):
         left = min((ended.base_size or ZERO) - ended.filled_base, execution.remaining_base(position))
     if position.status in POSITION_FINAL or ended.status == OrderStatus.FILLED or left <= ZERO:
         return _answer(position, actor, "limit_close_changed", _state_of(position, ended), ended, raced=True)
     try:
         size = handling.part_to_close(position, left, None, wanted)
-        return _send(position, actor, "limit_close_changed", wanted, until, size, "price", was=order.limit_price)
+        return _send(
+            position, actor, "limit_close_changed", wanted, until, size, "price", order.sequence + 1, order.limit_price
+        )
     except (InvalidInput, OrderRefused) as error:
         error.field = error.field and "price"
         error.message = f"The old limit close is cancelled, but the new one was not placed: {error.message}"
@@ -172,7 +174,7 @@ def cancel(position: Position, actor: str) -> LimitClosing:
     """
     handling.refresh(position)
     handling.refuse_ended(position)
-    ended = _end(position, actor, _required(position))
+    ended = _end(position, actor, _required(position), purpose=Purpose.LIMIT_CLOSE)
     filled = position.status in POSITION_FINAL or ended.status == OrderStatus.FILLED
     state = _state_of(position, ended) if filled else LimitState.CANCELLED
     return _answer(position, actor, "limit_close_cancelled", state, ended, raced=bool(ended.filled_base))
@@ -197,9 +199,9 @@ def _price(position: Position, price: Decimal) -> Decimal:
     return price
 
 
-def _end(position: Position, actor: str, order: Order) -> Order:
-    """Cancel ``order``, know its final state, and return it as it is then."""
-    handling.stop_orders(position, actor, "Nothing was changed", Purpose.LIMIT_CLOSE)
+def _end(position: Position, actor: str, order: Order, **wanted: object) -> Order:
+    """Cancel the ``wanted`` orders, ``order`` among them, know their final state, and return it as it is then."""
+    handling.stop_orders(position, actor, "Nothing was changed", **wanted)
     order.refresh_from_db()
     return order
 
@@ -212,11 +214,12 @@ def _send(
     until: datetime | None,
     size: Decimal | None,
     size_field: str,
+    sequence: int,
     was: Decimal | None = None,
 ) -> LimitClosing:
     intent = Intent(
         purpose=Purpose.LIMIT_CLOSE,
-        sequence=execution.next_sequence(position, Purpose.LIMIT_CLOSE),
+        sequence=sequence,
         order_type=OrderType.LIMIT,
         base_size=size,
         limit_price=price,

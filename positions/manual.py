@@ -114,11 +114,12 @@ def close_at_market(
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    sequence = execution.next_sequence(position, purpose)  # of two requests at the same moment one is carried out
     is_part = base is not None or share_pct is not None
     if is_part:  # before any order is touched
         handling.part_to_close(position, base, share_pct, handling.exit_price(position))
-    if (order := handling.market_close_under_way(position)) is not None:
-        return Closing(position, CloseState.CLOSED if position.status in POSITION_FINAL else CloseState.WORKING, order)
+    if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:
+        return Closing(position, _state_of(position, order), order)
     handling.stop_orders(position, actor)
     if position.status in POSITION_FINAL:  # a fill that raced with the cancel ended it, or it never held anything
         held = position.status == PositionStatus.CLOSED
@@ -126,7 +127,7 @@ def close_at_market(
     size = handling.part_to_close(position, base, share_pct, handling.exit_price(position)) if is_part else None
     intent = Intent(
         purpose=purpose,
-        sequence=execution.next_sequence(position, purpose),
+        sequence=sequence,
         base_size=size,
         exit_reason=EXIT_REASON_OF[purpose],
         actor=actor,

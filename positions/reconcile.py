@@ -6,8 +6,9 @@
    decision behind it is stale, so it is ended as ``stale_intent``.
 2. The others are asked for by client id in one round trip. What the venue knows is applied.
 3. What it does not know: where its lookup is definitive, a young order is put again under the same client id, which
-   cannot make a second one (F5), and an old one never arrived. Elsewhere "not found" is noted first, and believed only
-   after a grace period and a second look (F12). An order that the venue had acknowledged before is never sent again.
+   cannot make a second one (F5), unless it is to be cancelled, and an old one never arrived. Elsewhere "not found" is
+   noted first, and believed only after a grace period and a second look (F12). An order that the venue had acknowledged
+   before is never sent again.
 4. An order that somebody asked to cancel is asked to cancel again.
 5. Entries still working in a deal whose close has emptied it are cancelled (F22).
 
@@ -179,8 +180,10 @@ def _settle_missing(order: Order, venue: Venue) -> None:
             return
         if now - order.not_found_at < GRACE:
             return
-    elif order.status == OrderStatus.SUBMITTED and order.cancel_requested_at is None and now - sent_at < FRESH:
-        send(order)
+    elif order.status == OrderStatus.SUBMITTED and now - sent_at < FRESH:
+        # Whoever marked it may be sending it at this very moment: one that is to be cancelled is waited for (F19).
+        if order.cancel_requested_at is None:
+            send(order)
         return
     if order.status == OrderStatus.SUBMITTED and order.cancel_requested_at is None:
         conclude(order, OrderStatus.REJECTED, "never_arrived", "The venue never received it.")

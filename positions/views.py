@@ -20,8 +20,8 @@ from accounts.selection import narrowed
 from marketdata.services import chart_timeframes, market_now
 from marketdata.timeframes import Timeframe
 from positions import deal_page, history
-from positions.cards import DealCard, currency_totals, deal_card, deal_cards
-from positions.forms import DealFilter, HistoryFilter, NoteForm, OrderFilter
+from positions.cards import DealCard, currency_totals, deal_card, deal_cards, with_categories
+from positions.forms import UNREVIEWED, DealFilter, HistoryFilter, NoteForm, OrderFilter
 from positions.models import Fill, Order, Position
 from positions.states import POSITION_ACTIVE, Direction
 from tradebot.core import clock
@@ -58,7 +58,7 @@ class _Section:
 def deals(request: HttpRequest) -> HttpResponse:
     """Every open deal of the account in view, grouped, with totals per currency."""
     rows = Position.objects.filter(narrowed(request), status__in=POSITION_ACTIVE)
-    cards = deal_cards(list(rows.select_related("product", "account", "bot")))
+    cards = with_categories(deal_cards(list(rows.select_related("product", "account", "bot"))))
     form = DealFilter(request.GET)
     shown = [card for card in cards if _matches(card, form.found)]
     shown.sort(key=_order(form.found["sort"] or "needs"))
@@ -74,6 +74,7 @@ def deals(request: HttpRequest) -> HttpResponse:
         "quotes": _tally(card.position.product.quote for card in cards),
         "shows": _shows(cards),
         "bots": _bot_choices(cards),
+        "categories": _tally(card.category or UNREVIEWED for card in cards),
         "editable": current_scope().editable_ids,
         "refreshed_at": clock.now(),
     }
@@ -86,6 +87,7 @@ def _matches(card: DealCard, found: dict[str, Any]) -> bool:
         (not found["q"] or found["q"].strip().upper() in deal.product.symbol)
         and (not found["bot"] or deal.bot_id == found["bot"])
         and (not found["quote"] or deal.product.quote == found["quote"])
+        and (not found["category"] or (card.category or UNREVIEWED) == found["category"])
         and (not found["show"] or _is(card, found["show"]))
     )
 
@@ -174,6 +176,7 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
         "deal": position,
         "product": position.product,
         "rows": rows,
+        "sums": deal_page.side_sums(rows),
         "filled_count": sum(1 for row in rows if row.base),
         "moments": deal_page.time_line(position, rows),
         "working": deal_page.working_rows(card.orders),

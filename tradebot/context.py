@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from accounts.models import Account, User
@@ -110,6 +111,11 @@ class Shell:
     @property
     def follows_device(self) -> bool:
         return getattr(self.request.user, "theme", User.Theme.AUTO) == User.Theme.AUTO
+
+    @property
+    def zone(self) -> str:
+        """Return the time zone in which the pages write moments."""
+        return timezone.get_current_timezone_name()
 
     @property
     def other_theme(self) -> str:

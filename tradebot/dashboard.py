@@ -47,6 +47,7 @@ RANGES: Final = ((7, "7 d"), (30, "30 d"), (90, "90 d"), (365, "1 y"))
 DEFAULT_RANGE: Final = 90
 DAYS_SHOWN: Final = 14
 PAIRS_SHOWN: Final = 7
+FREE_SHOWN: Final = 3
 TRADES_SHOWN: Final = 8
 NEEDS_SHOWN: Final = 6
 RECENT: Final = timedelta(hours=24)
@@ -230,7 +231,7 @@ def account_value(accounts: Sequence[Account], currency: str) -> Value:
             amount += total * rate
     free = bot_facts.free_of(accounts, {name for _, name in held}, clock.now())
     shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_ > ZERO), key=lambda row: row[0] != currency)
-    return Value(amount if balances else None, shown[:2], list(dict.fromkeys(unknown)))
+    return Value(amount if balances else None, shown[:FREE_SHOWN], list(dict.fromkeys(unknown)))
 
 
 def _prices(exchange: str, currency: str, held: Iterable[tuple[str, str]]) -> dict[str, Decimal]:

@@ -40,7 +40,7 @@ from bots.strategies import get_strategy
 from bots.strategies.base import Action, DealView, Decision, FeeRates, OpenContext, OrderPlan, ReasonCode
 from marketdata.series import IntArray
 from positions import ledger
-from positions.ledger import Totals
+from positions.ledger import Totals, payable
 from positions.states import EXIT_PURPOSES, Direction, ExitReason, Purpose, Side
 from tradebot.core.decimals import MONEY, ONE, ZERO, ceil_to, floor_to, from_float, plain, quantize
 
@@ -468,6 +468,9 @@ class _Run:
         terms = deal.track.terms
         if plan.side is Side.SELL:
             wanted = min(wanted, self.wallet.free(terms.base))
+        else:
+            dearer, free = max(self.fees.maker, self.fees.taker), self.wallet.free(terms.quote)
+            wanted = payable(wanted, price, dearer, free, at_market=plan.limit_price is None)
         base = floor_to(wanted, terms.base_increment)
         if base <= ZERO or base < terms.min_base or base * price < terms.min_quote:
             return

@@ -13,6 +13,7 @@ from bots.backtesting import sweeps
 from bots.backtesting.forms import TIMEFRAMES, RunDraft
 from bots.backtesting.pages import range_text
 from bots.conditions import Tree, describe
+from bots.form_page import no_pair
 from bots.forms import BotDraft
 from bots.models import Bot, BotTemplate
 from bots.strategies.describe import settings_facts
@@ -107,6 +108,11 @@ class RunForm:
     sweepable: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def example(self) -> str:
+        """Return a pair that may be typed, as short as it may be."""
+        return self.suggestions[0].partition("-")[0] if self.suggestions else "BTC"
+
+    @property
     def timeframes(self) -> list[str]:
         return [timeframe.value for timeframe in Timeframe]
 
@@ -181,9 +187,7 @@ def take_pair(draft: RunDraft) -> None:
     found = rows.values_list("symbol", flat=True).first()
     if found is None:
         draft.wanted_pair = wanted
-        draft.errors.setdefault(
-            "symbols", f"There is no pair {wanted} on this market. Write it as {wanted}-{quote or 'USD'}."
-        )
+        draft.errors.setdefault("symbols", no_pair(wanted, quote))
     elif found not in draft.symbols:
         draft.symbols.append(found)
 
@@ -218,15 +222,24 @@ def run_form(draft: RunDraft, user: User, *, for_sweep: bool = False) -> RunForm
         products=products,
         quote=quote,
         suggestions=suggestions,
-        quick=[] if draft.symbols else suggestions[:QUICK_PAIRS],
+        quick=suggestions[:QUICK_PAIRS] if len(draft.symbols) < QUICK_PAIRS else [],
         markets=_markets(draft),
         coverage=_coverage(draft, products, needed, user),
         warmup_seconds=warmup,
         bots=list(Bot.objects.filter(archived_at__isnull=True).order_by("name")[:30]),
         presets=templates.presets(),
         own_templates=templates.own_templates(user),
-        sweepable=sweeps.sweepable(parsed) if for_sweep and parsed is not None else [],
+        sweepable=_sweepable(settings, parsed, quote)
+        if for_sweep and settings is not None and parsed is not None
+        else [],
     )
+
+
+def _sweepable(settings: BotDraft, parsed: Any, quote: str) -> list[dict[str, Any]]:
+    """Return the settings that can vary and have an effect beside the others."""
+    views = (view for section in settings.sections(quote) for view in section.fields)
+    idle = {view.spec.name for view in views if not view.applies}
+    return [one for one in sweeps.sweepable(parsed) if str(one["path"]).partition(".")[0] not in idle]
 
 
 def _source(draft: RunDraft) -> str:

@@ -22,7 +22,7 @@ from bots.backtesting.models import Backtest, Sweep
 from bots.forms import BotDraft
 from bots.models import Bot, BudgetKind
 from marketdata.timeframes import Timeframe
-from tradebot.core.decimals import dec, plain
+from tradebot.core.decimals import dec, plain, round_to
 from tradebot.core.errors import InvalidInput, NotFound
 
 __all__ = [
@@ -418,6 +418,9 @@ class ParameterDraft:
 
 
 MOST_VALUES: Final = 200
+SUGGESTED: Final = ("take_profit", "price_deviation")
+SUGGESTED_SHARES: Final = tuple(Decimal(share) for share in ("0.5", "0.8", "1", "1.5", "2"))
+CENT: Final = Decimal("0.01")
 
 
 @dataclass(slots=True)
@@ -464,6 +467,23 @@ class SweepDraft:
         draft.samples, draft.seed = str(sweep.samples or 100), str(sweep.seed)
         draft.holdout = plain(sweep.holdout_pct)
         return draft
+
+    def suggest(self, sweepable: Iterable[Mapping[str, Any]]) -> None:
+        """Begin with the target and the distance of the safety orders, from half of what they are to twice as much."""
+        known = {str(one["path"]): one for one in sweepable}
+        free = [parameter for parameter in self.parameters if not parameter.is_used]
+        for name in SUGGESTED:
+            one = known.get(name)
+            if one is None or one["value"] is None or not free:
+                continue
+            now, low, high = (
+                dec(str(text)) if text is not None else None for text in (one["value"], one["minimum"], one["maximum"])
+            )
+            found = [round_to(now * share, CENT) for share in SUGGESTED_SHARES] if now else []
+            found = [value for value in found if (low is None or value >= low) and (high is None or value <= high)]
+            if len(found) > 1:
+                parameter = free.pop(0)
+                parameter.path, parameter.values = name, ", ".join(plain(value) for value in found)
 
     def count(self) -> int | None:
         """Return how many combinations would be tried, None while something cannot be read."""

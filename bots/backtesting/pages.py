@@ -53,6 +53,7 @@ MOST_ROWS_READ: Final = 60_000
 """Candles of a shorter timeframe that one answer may be built from."""
 DEALS_PER_PAGE: Final = 50
 MOST_MARKS: Final = 1_500
+SHORTEST_FOR_YEARS: Final = 60 * 86_400
 
 
 # Jobs ---------------------------------------------------------------------------------------------------------------
@@ -84,6 +85,11 @@ class JobRow:
     @property
     def range_text(self) -> str:
         return range_text(self.job.start, self.job.end)
+
+    @property
+    def speaks_of_years(self) -> bool:
+        """Return whether the range is long enough for a return a year to mean something at the head of the page."""
+        return bool(self.job.end - self.job.start >= SHORTEST_FOR_YEARS)
 
     @property
     def badge(self) -> str:

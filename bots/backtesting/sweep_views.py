@@ -71,7 +71,11 @@ def sweep_new(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         key = request.GET.get("sweep", "")
         sweep = SweepDraft.from_sweep(_sweep(int(key[:18]))) if key.isdecimal() else SweepDraft.empty()
-        return _form(request, started_draft(request), sweep)
+        draft = started_draft(request)
+        form = shown_form(request, draft, for_sweep=True)
+        if not key.isdecimal():
+            sweep.suggest(form.sweepable)
+        return _form(request, draft, sweep, form)
     draft, action = posted_draft(request)
     sweep = SweepDraft.from_post(request.POST)
     if action == "edit_settings":

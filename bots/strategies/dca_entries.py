@@ -13,6 +13,7 @@ from bots.strategies.dca_common import amount_text, candle_lag, checks_json, lim
 from bots.strategies.dca_deal import DealLook, Words, waiting
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.terms import ProductTerms
+from positions.ledger import WORSE
 from positions.states import OrderType, Purpose
 from tradebot.core.decimals import ONE, ZERO, floor_to, plain, quantize
 
@@ -94,10 +95,9 @@ def add(look: DealLook) -> Decision | None:
     resting = resting_rung(look) if look.deal.orders else None
     if look.shape.is_limit_safety:
         return _rung_in_book(look, resting)
-    if resting is not None and not resting.filled_base:
-        return look.cancel(
-            ReasonCode.REPRICING, "safety orders go at market now; the one that waits is cancelled", resting.purpose
-        )
+    if resting is not None:  # one that has filled in part is left alone
+        words = "safety orders go at market now; the one that waits is cancelled"
+        return None if resting.filled_base else look.cancel(ReasonCode.REPRICING, words, resting.purpose)
     price = look.plan.next_price
     if price is None or not look.reached(look.entry_price, price):
         return None
@@ -184,11 +184,18 @@ def _is_in_place(look: DealLook, order: WorkingOrder, price: Decimal, size: Deci
 
 
 def _room(look: DealLook, price: Decimal) -> Decimal | None:
-    """Return how much quote the deal may still spend, one increment more for rounding; None: no ceiling."""
+    """Return how much quote safety orders may still spend, one increment more for rounding; None: no ceiling.
+
+    What a person has resting in the book to be added counts as spent.
+    """
     ceiling = look.deal.budget_quote
     if ceiling is None:
         return None
-    return ceiling - look.deal.totals.entry_quote + look.terms.base_increment * price
+    waiting = ZERO
+    for order in look.deal.orders:
+        if order.is_entry and order.purpose is not Purpose.SAFETY_ORDER:
+            waiting += (order.base_size - order.filled_base) * (order.limit_price or price)
+    return ceiling - look.deal.totals.entry_quote - waiting + look.terms.base_increment * price
 
 
 def _adding(look: DealLook, passed: list[Rung], price: Decimal, reached: Words, verdict: Verdict | None) -> Decision:
@@ -206,6 +213,8 @@ def _adding(look: DealLook, passed: list[Rung], price: Decimal, reached: Words, 
     for count in range(len(passed), 0, -1):
         wanted = sum((rung.size for rung in passed[:count]), ZERO)
         size = min(wanted, most)
+        if size == affordable < wanted and look.is_long and not look.shape.is_limit_safety:
+            size *= WORSE  # the price at market may be a worse one, and all that is free does not pay for that
         if size >= wanted * LEAST_SHARE:
             levels = count
             break

@@ -31,7 +31,7 @@ from bots.strategies.forms import SettingsModel
 from marketdata.timeframes import Timeframe
 from positions.ledger import ProfitReference
 from positions.states import Direction, OrderType
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, plain
 from tradebot.core.words import Category
 
 Amount = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
@@ -532,6 +532,13 @@ class DcaSettings(SettingsModel):
         if deals is not None and per_pair > deals:
             raise _refused("too_many_per_pair", f"{per_pair} deals per pair, but only {deals} at once")
         return per_pair
+
+    @field_validator("base_order_size", "safety_order_size")
+    @classmethod
+    def _can_be_counted(cls, size: Decimal) -> Decimal:
+        if size < QUANTUM:
+            raise _refused("too_small", f"no amount is below {plain(QUANTUM)}")
+        return size
 
     @field_validator("base_order_size")
     @classmethod

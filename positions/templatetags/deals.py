@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED
-from tradebot.templatetags.tradebot import UNKNOWN, number, written
+from tradebot.templatetags.tradebot import MINUS, UNKNOWN, number, written
 
 register = template.Library()
 
@@ -32,13 +33,35 @@ def away(price: Any, mark: Any) -> str:
 
 
 @register.filter
-def stamp(moment: datetime | None) -> str:
-    """Write day and time in the reader's zone: ``16 Jan 08:30``, with the year when it is another one."""
+def stamp(moment: datetime | None, exact: str = "") -> str:
+    """Write day and time in the reader's zone: ``16 Jan 08:30``, with the year when it is another one.
+
+    ``exact`` adds the seconds, where several things happen within a minute.
+    """
     if moment is None:
         return UNKNOWN
     local = timezone.localtime(moment)
     year = "" if local.year == timezone.localtime(clock.now()).year else f" {local.year}"
-    return f"{local.day} {local:%b}{year} {local:%H:%M}"
+    return f"{local.day} {local:%b}{year} {local:%H:%M:%S}" if exact else f"{local.day} {local:%b}{year} {local:%H:%M}"
+
+
+_IN_A_SENTENCE = re.compile(r"(?<![\w.#:/\u202f-])(-?)(\d+)(\.\d+)?(?![\w:/-])")
+
+
+@register.filter
+def said(sentence: Any) -> str:
+    """Write the numbers in a stored sentence as pages write them: a real minus, ``60860.06`` in groups of three.
+
+    The space between groups does not break: unlike a figure, a sentence wraps.
+    """
+
+    def number_of(match: re.Match[str]) -> str:
+        sign, whole, rest = match[1], match[2], match[3] or ""
+        if len(whole) > (3 if rest else 4):
+            whole = f"{int(whole):,}".replace(",", "\u202f")
+        return f"{sign and MINUS}{whole}{rest}"
+
+    return _IN_A_SENTENCE.sub(number_of, str(sentence or ""))
 
 
 @register.filter

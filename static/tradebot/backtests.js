@@ -1,6 +1,6 @@
 // Backtests: a cursor over the curves, candles with deals in windows, fills that open below their row.
 // Pages are complete without: curves are drawn by the server, tables have every figure.
-import { candles, color, fmt, signed } from "./charts.js";
+import { candles, color, fmt, signed, zoneOf } from "./charts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const json = (id) => JSON.parse(document.getElementById(id)?.textContent ?? "null");
@@ -93,7 +93,7 @@ function paint(element, data) {
     element.append(Object.assign(document.createElement("p"), { className: "chart-wait s muted", textContent: `There are no ${data.timeframe} candles of ${data.product} here.` }));
     return;
   }
-  const { chart, series, charts } = candles(element, places(data.step));
+  const { chart, series, charts } = candles(element, places(data.step), data.timeframe);
   series.setData(data.candles.map(([time, open, high, low, close]) => ({ time, open, high, low, close })));
   charts.createSeriesMarkers(series, data.marks.map(marker));
   chart.priceScale("right").applyOptions({ scaleMargins: { top: 0.12, bottom: 0.12 } });
@@ -110,7 +110,7 @@ async function load(element, until) {
     const data = await answer.json();
     paint(element, data);
     const days = document.getElementById("chart-days");
-    if (days && data.candles.length) days.textContent = `${moment(data.candles[0][0])} to ${moment(data.candles.at(-1)[0])}, UTC`;
+    if (days && data.candles.length) days.textContent = `${moment(data.candles[0][0])} to ${moment(data.candles.at(-1)[0])}, times in ${zoneOf(data.timeframe)}`;
     for (const [id, to] of [["chart-earlier", data.earlier], ["chart-later", data.later]]) {
       const button = document.getElementById(id);
       if (!button) continue;

@@ -40,6 +40,24 @@ export const signed = (value, digits) => (value > 0 ? "+" : "") + fmt(value, dig
 export const day = (seconds) =>
   new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
+/** The reader's time zone; daily and longer candles are days of UTC, whoever looks. */
+export const zoneOf = (timeframe) => (/[dw]$/.test(timeframe ?? "") ? "UTC" : document.documentElement.dataset.zone || "UTC");
+
+/** What a candle chart writes below it and beside its cross: moments in the reader's zone. */
+function clockOf(timeframe) {
+  const zone = zoneOf(timeframe), long = /[dw]$/.test(timeframe ?? "");
+  const write = (options) => {
+    const format = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", ...options });
+    return (seconds) => format.format(new Date(seconds * 1000));
+  };
+  const ticks = [{ year: "numeric" }, { month: "short" }, { day: "numeric" }, { hour: "2-digit", minute: "2-digit" }, { hour: "2-digit", minute: "2-digit", second: "2-digit" }].map(write);
+  const full = { day: "numeric", month: "short", year: "2-digit" };
+  return {
+    tick: (seconds, kind) => ticks[kind](seconds),
+    cross: write(long ? full : { ...full, hour: "2-digit", minute: "2-digit" }),
+  };
+}
+
 /** Axis defaults for uPlot. */
 export const axis = (options = {}) => ({
   stroke: color("ink-3"),
@@ -65,8 +83,9 @@ export function paint(root) {
 }
 
 /** An empty candle chart. Rising candles are hollow, falling ones filled: shape before colour. */
-export function candles(element, precision) {
+export function candles(element, precision, timeframe) {
   element.replaceChildren();
+  const clock = clockOf(timeframe);
   const charts = window.LightweightCharts;
   const chart = charts.createChart(element, {
     autoSize: true,
@@ -76,9 +95,9 @@ export function candles(element, precision) {
     },
     grid: { vertLines: { visible: false }, horzLines: { color: color("line") } },
     rightPriceScale: { borderVisible: false },
-    timeScale: { borderColor: color("line"), timeVisible: true, secondsVisible: false },
+    timeScale: { borderColor: color("line"), timeVisible: true, secondsVisible: false, tickMarkFormatter: clock.tick },
     crosshair: { mode: charts.CrosshairMode.Normal },
-    localization: { priceFormatter: (price) => fmt(price, precision) },
+    localization: { priceFormatter: (price) => fmt(price, precision), timeFormatter: clock.cross },
     handleScroll: { vertTouchDrag: false },
   });
   const series = chart.addSeries(charts.CandlestickSeries, {

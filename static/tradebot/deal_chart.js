@@ -23,7 +23,7 @@ function marker(mark) {
 }
 
 function draw(element, data) {
-  const { chart, series, charts } = candles(element, places(data.step));
+  const { chart, series, charts } = candles(element, places(data.step), data.timeframe);
   series.setData(data.candles.map(([time, open, high, low, close]) => ({ time, open, high, low, close })));
   data.lines.forEach(({ kind, title, price }) => series.createPriceLine({ price, title, axisLabelVisible: true, ...LINES[kind]() }));
   charts.createSeriesMarkers(series, data.marks.map(marker));

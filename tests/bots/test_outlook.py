@@ -48,5 +48,5 @@ def test_a_short_buys_back_by_the_rules_of_its_own_side() -> None:
     ahead = dca_outlook(deal, holding(sold, direction=Direction.SHORT), Decimal(0))
     first, second = ahead.steps[:2]
     assert (first.title, first.price) == ("Buy everything back", Decimal(98))
-    assert (second.title, second.price) == ("Sell the next step, the last", Decimal(102))
+    assert (second.title, second.price) == ("Sell safety order 1, the last", Decimal(102))
     assert "is above 70" in second.more

@@ -110,6 +110,8 @@ def test_a_name_of_ones_own_goes_before_the_documents(owner: User, account: Acco
         ({"settings": []}, "settings"),
         ({"settings": {"take_profit": "NaN"}}, "take_profit"),
         ({"settings": {"take_profit": 1e300}}, "take_profit"),
+        ({"settings": {"base_order_size": "1e-999999"}}, "base_order_size"),
+        ({"settings": {"safety_order_size": "1e-999999"}}, "safety_order_size"),
         ({"settings": {"colour": "blue"}}, "colour"),
         (
             {"settings": {"open_conditions": {"items": [{"indicator": "tea", "timeframe": "5m", "operator": "<"}]}}},

@@ -142,7 +142,7 @@ def test_a_limit_close_is_placed_changed_and_cancelled(browser: Client, deal: Po
     assert "Working orders" in page
     assert "by trader@example.com" in page
     assert "Change limit close" in page
-    assert "nothing is added and no profit is taken before it" in page
+    assert "nothing is added, no other profit is taken" in page
     page = text(browser.get(path))
     assert "Resting now:" in page
     until = timezone.localtime(clock.now() + timedelta(hours=5), timezone.get_default_timezone())

@@ -8,9 +8,9 @@ import pytest
 from django.test import Client
 
 from accounts.models import Account, User
-from bots.models import Bot
+from bots.models import Bot, CoinReview
 from marketdata import sources
-from marketdata.models import Product
+from marketdata.models import Category, Coin, Product
 from positions.models import Position
 from positions.states import OrderStatus, Purpose
 from tests.factories import (
@@ -24,6 +24,7 @@ from tests.factories import (
 )
 from tests.pages.dealing import MOST_QUERIES, SETTINGS, bought, open_deal, queries_of, recompute
 from tests.pages.markup import offences, text
+from tradebot.core.scoping import all_accounts
 
 pytestmark = pytest.mark.django_db
 
@@ -185,3 +186,18 @@ def test_the_number_of_queries_does_not_grow_with_the_deals(browser: Client, bot
     for _ in range(45):
         open_deal(bot, product)
     assert queries_of(browser, "/deals/") == few <= MOST_QUERIES
+
+
+def test_deals_are_narrowed_by_what_their_owner_thinks_of_the_coin(browser: Client, account: Account, bot: Bot) -> None:
+    pepe, ether = ProductFactory(symbol="PEPE-USD", base="PEPE"), ProductFactory(symbol="ETH-USD", base="ETH")
+    for one in (pepe, ether):
+        open_deal(bot, one, 100)
+    Coin.objects.create(code="ETH", category=Category.APPROVED)
+    with all_accounts("a review made by its owner"):
+        CoinReview.objects.create(owner=account.owner, code="PEPE", category=Category.MEME)
+    page = browser.get("/deals/")
+    assert page.context["categories"] == [("approved", 1), ("meme", 1)]
+    assert [card.position.product.symbol for card in browser.get("/deals/?category=meme").context["page"]] == [
+        "PEPE-USD"
+    ]
+    assert browser.get("/deals/?category=nonsense").context["shown_count"] == 2

@@ -19,7 +19,8 @@ from marketdata.models import Product
 from positions import execution
 from positions.execution import Intent
 from positions.models import Position
-from positions.states import Direction, OrderType, PositionStatus, Purpose, Side
+from positions.states import Direction, OrderStatus, OrderType, PositionStatus, Purpose, Side
+from positions.templatetags.deals import said
 from tests.factories import BotFactory, DecisionFactory, OrderFactory, PositionFactory, ProductFactory
 from tests.pages.dealing import MOST_QUERIES, SETTINGS, closed_deal, open_deal, queries_of
 from tests.pages.markup import offences, text
@@ -48,7 +49,7 @@ def test_an_open_deal_says_what_happens_next(browser: Client, bot: Bot, product:
         "Sell everything",
         "Buy safety order 2",
         "Stop loss",
-        "Price 60000, target 63000.",
+        "Price 60\u202f000, target 63\u202f000.",
         "Price reached safety order 1.",
         "Base order",
         "Safety order 1",
@@ -200,3 +201,46 @@ def test_the_number_of_queries_does_not_grow_with_the_orders(browser: Client, bo
     for _ in range(40):
         OrderFactory(**extra)
     assert queries_of(browser, f"/deals/{deal.pk}/") == few <= MOST_QUERIES
+
+
+def test_numbers_in_stored_sentences_are_written_as_pages_write_them() -> None:
+    for stored, shown in (
+        ("price 60860.06, -1.37 % net", "price 60\u202f860.06, \u22121.37 % net"),
+        ("open with 0.00385546 BTC for 234.94456 USD", "open with 0.00385546 BTC for 234.94456 USD"),
+        (
+            "RSI(14) on 5m is 50.6, BTC-2026 at 20:06, 23 Nov 2026",
+            "RSI(14) on 5m is 50.6, BTC-2026 at 20:06, 23 Nov 2026",
+        ),
+    ):
+        assert said(stored) == shown
+
+
+def test_bought_and_sold_add_up_each_for_itself(browser: Client, bot: Bot, product: Product) -> None:
+    deal = open_deal(bot, product, 60_000)
+    sums = browser.get(f"/deals/{deal.pk}/").context["sums"]
+    assert [one.title for one in sums] == ["Bought"]
+    assert sums[0].base == deal.base_bought
+
+
+def test_a_limit_close_by_hand_is_the_target_and_holds_the_rest_back(
+    browser: Client, bot: Bot, product: Product
+) -> None:
+    deal = open_deal(bot, product, 60_000)
+    before = browser.get(f"/deals/{deal.pk}/").context["card"].outlook
+    OrderFactory(
+        position=deal,
+        purpose=Purpose.LIMIT_CLOSE,
+        side=Side.SELL,
+        order_type=OrderType.LIMIT,
+        limit_price=Decimal(99_000),
+        base_size=deal.base_bought,
+        quote_size=None,
+        status=OrderStatus.OPEN,
+    )
+    response = browser.get(f"/deals/{deal.pk}/")
+    after = response.context["card"].outlook
+    assert (after.target, after.own_target) == (Decimal(99_000), before.target)
+    assert {step.state for step in after.steps if step.kind in ("profit", "add")} == {"waiting", "held"}
+    assert {step.state for step in after.steps if step.kind == "stop"} == {"waiting"}
+    assert "On hold" in text(response)
+    assert "To the limit close" in text(response)

@@ -243,7 +243,11 @@ def test_an_order_to_be_cancelled_that_never_arrived_is_not_sent_again(outside: 
     order = unknown(outside, arrived=False)
     execution.cancel(order, "ann@example.com")
     assert order.status == OrderStatus.SUBMITTED
-    reconcile_account(outside.account.pk)
+    reconcile_account(outside.account.pk)  # whoever marked it may be sending it at this moment
+    order.refresh_from_db()
+    assert order.status == OrderStatus.SUBMITTED
+    with later(FRESH):
+        reconcile_account(outside.account.pk)
     order.refresh_from_db()
     assert (order.status, order.position.status, outside.venue.arrivals) == ("cancelled", "cancelled", [])
 
