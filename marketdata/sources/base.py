@@ -119,6 +119,13 @@ class MarketSource(ABC):
     def tickers(self, symbols: Iterable[str]) -> dict[str, Quote]:
         """Return quotes by symbol; a symbol whose price is not known is absent. Raises VenueUnavailable."""
 
+    def price_list(self) -> dict[str, Decimal]:
+        """Return the last price of every product that has one, for looking at, not for deciding.
+
+        A market that can say so in one request answers it in one. Raises VenueUnavailable.
+        """
+        return {symbol: quote.last for symbol, quote in self.tickers(row.symbol for row in self.products()).items()}
+
     @abstractmethod
     def book(self, symbol: str, depth: int = 50) -> Book:
         """Return the best ``depth`` levels of each side. Raises VenueUnavailable, NotFound."""

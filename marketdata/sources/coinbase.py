@@ -38,6 +38,7 @@ REQUESTS_PER_SECOND: Final = 10
 PARALLEL_TICKERS: Final = 4
 PRODUCTS_PER_REQUEST: Final = 100
 LONGEST_RETRY_AFTER_SECONDS: Final = 10.0
+LOOKED_AT_ATTEMPTS: Final = 2
 MARKET_PATH: Final = "/api/v3/brokerage/market"
 
 GRANULARITY: Final = {
@@ -159,6 +160,22 @@ class CoinbaseSource(MarketSource):
             raise outages[0]
         return quotes
 
+    def price_list(self) -> dict[str, Decimal]:
+        """See :meth:`MarketSource.price_list`: the product list carries prices, so one request tells all of them.
+
+        A person waits for this answer, so it is tried twice only. Products that are delisted or closed for good show
+        their last price for ever; they have none here.
+        """
+        found: dict[str, Decimal] = {}
+        for row in self._product_rows({"product_type": "SPOT"}, attempts=LOOKED_AT_ATTEMPTS):
+            if str(row.get("status", "")).lower() not in ("online", "") or row.get("is_disabled"):
+                continue
+            try:
+                found[str(row["product_id"])] = _price(row, "price")
+            except (KeyError, VenueUnavailable):  # no trade yet: unknown, not zero (F34)
+                continue
+        return found
+
     def book(self, symbol: str, depth: int = 50) -> Book:
         """See :meth:`MarketSource.book`."""
         answer = self._get(f"{MARKET_PATH}/product_book", {"product_id": symbol, "limit": str(depth)})
@@ -197,12 +214,13 @@ class CoinbaseSource(MarketSource):
             log.warning("coinbase.day_figures_failed", error=error.message)
         return found
 
-    def _product_rows(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _product_rows(self, parameters: Mapping[str, Any], attempts: int | None = None) -> list[dict[str, Any]]:
         """Every page of the product list; a page that fails fails the whole (F66)."""
         rows: list[dict[str, Any]] = []
         cursor = ""
         while True:
-            answer = self._get(f"{MARKET_PATH}/products", {**parameters, **({"cursor": cursor} if cursor else {})})
+            paged = {**parameters, **({"cursor": cursor} if cursor else {})}
+            answer = self._get(f"{MARKET_PATH}/products", paged, attempts)
             rows += _rows(answer, "products")
             paging = answer.get("pagination")
             if not isinstance(paging, dict) or not paging.get("has_next"):
@@ -222,10 +240,10 @@ class CoinbaseSource(MarketSource):
                 self._session.mount("http://", adapter)
             return self._session
 
-    def _get(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _get(self, path: str, parameters: Mapping[str, Any], attempts: int | None = None) -> dict[str, Any]:
         try:
             for attempt in stamina.retry_context(
-                on=_when_to_retry, attempts=self.attempts, timeout=45.0, wait_initial=0.5, wait_max=8.0
+                on=_when_to_retry, attempts=attempts or self.attempts, timeout=45.0, wait_initial=0.5, wait_max=8.0
             ):
                 with attempt:
                     return self._get_once(path, parameters)
