@@ -24,7 +24,7 @@ from bots import sizing
 from bots.coins import overrides_of
 from bots.memory import Pair, Side, sides_of
 from bots.models import Bot
-from bots.money import Money, Reserved, holds_of
+from bots.money import Money, Reserved
 from bots.strategies import get_strategy
 from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Quote, Strategy, TrailState, WorkingOrder
 from bots.strategies.dca_common import MAX_QUOTE_AGE
@@ -34,6 +34,7 @@ from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
 from positions.models import Order, Position
+from positions.reserves import holds_of
 from positions.states import (
     EXIT_PURPOSES,
     MANUAL_PURPOSES,

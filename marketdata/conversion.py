@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import permutations
 from typing import Final
 
 from tradebot.core.decimals import MONEY, ONE, ZERO
@@ -50,11 +51,10 @@ class Rates:
         for hub in HUBS:
             if (found := self._over(currency, hub, self._pair(hub, into))) is not None:
                 return found
-        for hub in HUBS:
-            for second in HUBS:
-                if second != hub and (found := self._over(hub, second, self._pair(second, into))) is not None:
-                    if (whole := self._over(currency, hub, found)) is not None:
-                        return whole
+        for hub, second in permutations(HUBS, 2):
+            rest = self._over(hub, second, self._pair(second, into))
+            if (found := self._over(currency, hub, rest)) is not None:
+                return found
         return None
 
     def _over(self, currency: str, hub: str, rest: Decimal | None) -> Decimal | None:

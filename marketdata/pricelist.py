@@ -26,7 +26,7 @@ from marketdata.conversion import Rates
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, TradebotError
 
-__all__ = ["FRESH", "USABLE", "PriceList", "key", "kept", "price_list"]
+__all__ = ["FRESH", "USABLE", "PriceList", "kept", "key", "price_list"]
 
 log = structlog.get_logger(__name__)
 

@@ -40,7 +40,7 @@ from tradebot.core.errors import TradebotError
 from tradebot.core.health import stale_loops
 from tradebot.core.money import amount_total
 from tradebot.core.scoping import OwnedQuerySet
-from tradebot.middleware import zone_of
+from tradebot.core.zones import zone_of
 from tradebot.templatetags.tradebot import span
 
 RANGES: Final = ((7, "7 d"), (30, "30 d"), (90, "90 d"), (365, "1 y"))

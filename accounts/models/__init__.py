@@ -5,12 +5,13 @@ from __future__ import annotations
 from accounts.models.accounts import Account, ExchangeCredential, Membership, VenueBalance, VenueFunds
 from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
-from accounts.models.worth import Transfer, ValueSnapshot
+from accounts.models.worth import LeftOut, Transfer, ValueSnapshot
 
 __all__ = [
     "Account",
     "ApiToken",
     "ExchangeCredential",
+    "LeftOut",
     "Membership",
     "PaperBalance",
     "PaperEntry",

@@ -11,7 +11,26 @@ from tradebot.core.decimals import ZERO
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedModel
 
-__all__ = ["Transfer", "ValueSnapshot"]
+__all__ = ["LeftOut", "Transfer", "ValueSnapshot"]
+
+
+class LeftOut(OwnedModel):
+    """A currency that its owner does not want counted in what an account is worth, such as a token without a market.
+
+    Without that word a coin whose price is not known keeps the account's value from being written down (F34).
+    """
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="left_out")
+    currency = models.CharField(max_length=20)
+    created_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["currency"]
+        verbose_name_plural = "left out"
+        constraints = [models.UniqueConstraint(fields=["account", "currency"], name="left_out_once")]
+
+    def __str__(self) -> str:
+        return f"{self.currency} of account {self.account_id}"
 
 
 class ValueSnapshot(OwnedModel):

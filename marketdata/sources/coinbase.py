@@ -38,7 +38,7 @@ REQUESTS_PER_SECOND: Final = 10
 PARALLEL_TICKERS: Final = 4
 PRODUCTS_PER_REQUEST: Final = 100
 LONGEST_RETRY_AFTER_SECONDS: Final = 10.0
-LOOKED_AT_ATTEMPTS: Final = 2
+IMPATIENT_TIMEOUT: Final = (3.05, 5.0)
 MARKET_PATH: Final = "/api/v3/brokerage/market"
 
 GRANULARITY: Final = {
@@ -163,11 +163,11 @@ class CoinbaseSource(MarketSource):
     def price_list(self) -> dict[str, Decimal]:
         """See :meth:`MarketSource.price_list`: the product list carries prices, so one request tells all of them.
 
-        A person waits for this answer, so it is tried twice only. Products that are delisted or closed for good show
+        A person waits for this answer, so it is asked for once, and not for long. Products that are delisted or closed for good show
         their last price for ever; they have none here.
         """
         found: dict[str, Decimal] = {}
-        for row in self._product_rows({"product_type": "SPOT"}, attempts=LOOKED_AT_ATTEMPTS):
+        for row in self._product_rows({"product_type": "SPOT"}, patient=False):
             if str(row.get("status", "")).lower() not in ("online", "") or row.get("is_disabled"):
                 continue
             try:
@@ -214,13 +214,13 @@ class CoinbaseSource(MarketSource):
             log.warning("coinbase.day_figures_failed", error=error.message)
         return found
 
-    def _product_rows(self, parameters: Mapping[str, Any], attempts: int | None = None) -> list[dict[str, Any]]:
+    def _product_rows(self, parameters: Mapping[str, Any], *, patient: bool = True) -> list[dict[str, Any]]:
         """Every page of the product list; a page that fails fails the whole (F66)."""
         rows: list[dict[str, Any]] = []
         cursor = ""
         while True:
             paged = {**parameters, **({"cursor": cursor} if cursor else {})}
-            answer = self._get(f"{MARKET_PATH}/products", paged, attempts)
+            answer = self._get(f"{MARKET_PATH}/products", paged, patient=patient)
             rows += _rows(answer, "products")
             paging = answer.get("pagination")
             if not isinstance(paging, dict) or not paging.get("has_next"):
@@ -240,21 +240,21 @@ class CoinbaseSource(MarketSource):
                 self._session.mount("http://", adapter)
             return self._session
 
-    def _get(self, path: str, parameters: Mapping[str, Any], attempts: int | None = None) -> dict[str, Any]:
+    def _get(self, path: str, parameters: Mapping[str, Any], *, patient: bool = True) -> dict[str, Any]:
         try:
             for attempt in stamina.retry_context(
-                on=_when_to_retry, attempts=attempts or self.attempts, timeout=45.0, wait_initial=0.5, wait_max=8.0
+                on=_when_to_retry, attempts=self.attempts if patient else 1, timeout=45.0, wait_initial=0.5, wait_max=8.0
             ):
                 with attempt:
-                    return self._get_once(path, parameters)
+                    return self._get_once(path, parameters, self.timeout if patient else IMPATIENT_TIMEOUT)
         except _TryAgain as error:
             raise VenueUnavailable("unavailable", f"Coinbase did not answer: {error}", path=path) from error
         raise AssertionError("unreachable")
 
-    def _get_once(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _get_once(self, path: str, parameters: Mapping[str, Any], timeout: tuple[float, float]) -> dict[str, Any]:
         self.limiter.acquire()
         try:
-            answer = self._http().get(self.base_url + path, params=parameters, timeout=self.timeout)
+            answer = self._http().get(self.base_url + path, params=parameters, timeout=timeout)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _TryAgain(type(error).__name__) from error
         except requests.RequestException as error:
