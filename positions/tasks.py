@@ -1,13 +1,14 @@
-"""Celery entry points of the order loops: each runs one service and records that it did."""
+"""Celery entry points of the loops over orders and values: each runs one service and records that it did."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
 from positions import reconcile as service
+from positions.portfolio import snapshots
 from tradebot.core import health
 
-__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills"]
+__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills", "take_value_snapshots"]
 
 
 @shared_task
@@ -29,3 +30,10 @@ def report_unmatched_fills() -> None:
     """Report executions that belong to no order of ours."""
     with health.loop("unmatched fills", service.LOOPS["unmatched fills"]):
         service.report_all_unmatched_fills()
+
+
+@shared_task
+def take_value_snapshots() -> None:
+    """Write down what accounts are worth, once a day."""
+    with health.loop("value snapshots", snapshots.LOOPS["value snapshots"]):
+        snapshots.take_all()

@@ -16,6 +16,14 @@ from marketdata.api import ProductViewSet
 from marketdata.history_api import HistoryViewSet
 from notifications.api import EventViewSet, SocketTicketView
 from positions.api import FillViewSet, OrderViewSet, PositionViewSet
+from positions.portfolio.api import (
+    BalancesView,
+    LeftOutViewSet,
+    PnlView,
+    PortfolioView,
+    TransferViewSet,
+    ValueSnapshotViewSet,
+)
 from tradebot import api_schema
 
 __all__ = ["api_schema", "router", "urlpatterns"]
@@ -27,11 +35,14 @@ router.register("bots", BotViewSet)
 router.register("events", EventViewSet)
 router.register("fills", FillViewSet)
 router.register("history", HistoryViewSet)
+router.register("left-out", LeftOutViewSet)
 router.register("orders", OrderViewSet)
 router.register("positions", PositionViewSet)
 router.register("products", ProductViewSet)
+router.register("snapshots", ValueSnapshotViewSet)
 router.register("sweeps", SweepViewSet)
 router.register("templates", TemplateViewSet, basename="template")
+router.register("transfers", TransferViewSet)
 router.include_format_suffixes = False
 
 # The documentation's script comes from an address of its own, so the strict content policy holds on its page too.
@@ -44,6 +55,9 @@ urlpatterns = [
         DealSettingsViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
         name="deal-settings",
     ),
+    path("balances/", BalancesView.as_view(), name="balances"),
+    path("pnl/", PnlView.as_view(), name="pnl"),
+    path("portfolio/", PortfolioView.as_view(), name="api_portfolio"),
     path("token/", TokenView.as_view(), name="api_token"),
     path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),
     path("schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="api_schema"),

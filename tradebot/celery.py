@@ -38,6 +38,8 @@ app.conf.beat_schedule = {
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
     "products": _every(3600, "bots.tasks.refresh_products"),
+    "transfers": _every(300, "accounts.tasks.read_transfers"),
+    "value snapshots": _every(900, "positions.tasks.take_value_snapshots"),
     "lost backtests": _every(60, "bots.backtesting.tasks.recover"),
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
@@ -50,6 +52,8 @@ app.conf.task_queues = [Queue(name) for name in (CYCLE_QUEUE, MARKET_QUEUE, BACK
 app.conf.task_default_queue = CYCLE_QUEUE
 app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
+    "accounts.tasks.read_transfers": {"queue": MARKET_QUEUE},
+    "positions.tasks.take_value_snapshots": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
     "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},

@@ -243,7 +243,11 @@ class CoinbaseSource(MarketSource):
     def _get(self, path: str, parameters: Mapping[str, Any], *, patient: bool = True) -> dict[str, Any]:
         try:
             for attempt in stamina.retry_context(
-                on=_when_to_retry, attempts=self.attempts if patient else 1, timeout=45.0, wait_initial=0.5, wait_max=8.0
+                on=_when_to_retry,
+                attempts=self.attempts if patient else 1,
+                timeout=45.0,
+                wait_initial=0.5,
+                wait_max=8.0,
             ):
                 with attempt:
                     return self._get_once(path, parameters, self.timeout if patient else IMPATIENT_TIMEOUT)

@@ -11,6 +11,7 @@ two readings earns on what was there, with transfers weighted by the share of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -142,7 +143,7 @@ def gain_of(steps: Sequence[Step]) -> Gain | None:
     with localcontext(MONEY):
         put_in: Decimal | None = ZERO
         growth: Decimal | None = ONE
-        for before, step in zip(steps, steps[1:], strict=False):
+        for before, step in itertools.pairwise(steps):
             if step.put_in is None or step.weighted is None or put_in is None:
                 put_in = growth = None
                 break

@@ -22,6 +22,7 @@ from tests.factories import (
     EventFactory,
     FillFactory,
     HistoryDownloadFactory,
+    LeftOutFactory,
     OrderFactory,
     PaperEntryFactory,
     PaperOrderFactory,
@@ -30,6 +31,8 @@ from tests.factories import (
     ProductFactory,
     SweepFactory,
     SweepPointFactory,
+    TransferFactory,
+    ValueSnapshotFactory,
 )
 from tradebot.api_urls import router
 
@@ -52,6 +55,9 @@ def grow(people: People, number: int) -> None:
         OrderFactory(position=deal, status="open")
         trade = PaperTradeFactory(order=PaperOrderFactory(account=people.account))
         PaperEntryFactory(account=people.account, kind="trade", trade=trade)
+        TransferFactory(account=people.account)
+        ValueSnapshotFactory(account=AccountFactory(owner=people.ann))
+        LeftOutFactory(account=people.account)
 
 
 def queries(client: APIClient, path: str) -> tuple[int, int]:

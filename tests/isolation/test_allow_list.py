@@ -23,6 +23,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         2,
         "an API token says who asks, so it is looked up and made before anybody's scope is bound",
     ),
+    ("accounts/transfers.py", "all_accounts"): (1, "finds accounts to read transfers of; each is then read alone"),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/coins.py", "detached"): (
         1,
@@ -67,6 +68,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("positions/reconcile.py", "all_accounts"): (
         3,
         "finds accounts with working orders, with resting orders, and exchange accounts; each is then handled alone",
+    ),
+    ("positions/portfolio/snapshots.py", "all_accounts"): (
+        1,
+        "finds accounts without a value of today; each is then valued alone",
     ),
     ("tradebot/core/audit.py", "detached"): (1, "an audit entry belongs to the owner of the thing, whoever acted"),
     ("tradebot/core/scoping.py", "Scope(reason)"): (2, "what all_accounts() and detached() make"),

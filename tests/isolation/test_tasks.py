@@ -42,6 +42,7 @@ def foreign_download(world: World) -> list[Any]:
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "accounts.tasks.clear_sessions": nothing,
+    "accounts.tasks.read_transfers": nothing,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
@@ -57,10 +58,12 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.report_unmatched_fills": nothing,
+    "positions.tasks.take_value_snapshots": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
+    "accounts.tasks.read_transfers": "reads the transfers of everybody, each account in a scope of its own",
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
@@ -68,6 +71,7 @@ OVER_ALL: Final = {
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
+    "positions.tasks.take_value_snapshots": "writes down what accounts are worth, each in a scope of its own",
 }
 """Tasks that may change Ann's rows, because they look after everybody's."""
 
