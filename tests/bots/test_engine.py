@@ -84,7 +84,7 @@ def test_f1_a_leased_account_is_left_to_who_holds_the_lease():
     world = World({"AAA-USD": [100.0] * 3})
     bot = world.bot()
     with world.at(1) as now:
-        assert engine._lease([world.account.pk], "other worker", now) == {world.account.pk}
+        assert engine._lease([world.account.pk], "other worker", now) == {world.account.pk: "paper"}
     assert world.look(1, bot).bots == 0
     with world.at(1):
         engine._release([world.account.pk], "other worker")
