@@ -53,7 +53,7 @@ from positions.states import (
     PositionStatus,
     Purpose,
 )
-from tradebot.core import clock, scoping
+from tradebot.core import clock, scoping, stopping
 from tradebot.core.decimals import plain, quantize
 from tradebot.core.errors import MissingInformation, NotFound, OrderRefused, TradebotError, VenueError
 from tradebot.core.models import GlobalSettings
@@ -307,6 +307,8 @@ class _Look:
         while True:
             chunk = bot_facts.load([bot_id], self.now)
             chunk.see(views)
+            if stopping.is_stopping():  # the next look, after the restart, goes on where this one was (F70)
+                return list(done.values())
             fresh = {outcome.key: outcome for outcome in _decide(chunk.bots[bot_id], chunk)}
             left = {key: outcome for key, outcome in fresh.items() if key not in done}
             todo = next((outcome for outcome in left.values() if outcome.acts), None)

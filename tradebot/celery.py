@@ -12,8 +12,10 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.schedules import schedule
-from celery.signals import celeryd_after_setup, setup_logging, worker_ready
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 from kombu import Queue
+
+from tradebot.core import stopping
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
 
@@ -80,6 +82,12 @@ def settle_before_the_first_look(instance: Any = None, **kwargs: Any) -> None:
         settle_at_start()
     except Exception:  # noqa: BLE001 (logged; the loops go on asking, and a start must not fail for it)
         structlog.get_logger(__name__).exception("orders not settled at start")
+
+
+@worker_shutting_down.connect(dispatch_uid="begin nothing new")
+def begin_nothing_new(**kwargs: Any) -> None:
+    """Let looks under way end after the order that they are at; the worker waits for them."""
+    stopping.stop()
 
 
 @worker_ready.connect(dispatch_uid="first turn")
