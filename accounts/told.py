@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+
+from django.conf import settings
 
 from accounts.balances import balances_of
 from accounts.exchanges.base import Balance
 from accounts.models import Account, VenueBalance, VenueFunds
 
-__all__ = ["STALE_AFTER", "Told", "told_of"]
-
-STALE_AFTER: Final = timedelta(minutes=5)
+__all__ = ["Told", "told_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,8 @@ class Told:
     error: str = ""
 
     def is_stale(self, now: datetime) -> bool:
-        """Return whether too much may have happened since."""
-        return self.at is None or now - self.at > STALE_AFTER
+        """Return whether it is so old that nothing may be decided by it (``BALANCE_MAX_AGE_SECONDS``)."""
+        return self.at is None or now - self.at > timedelta(seconds=settings.BALANCE_MAX_AGE_SECONDS)
 
 
 def told_of(accounts: Iterable[Account], now: datetime) -> dict[int, Told]:

@@ -29,7 +29,7 @@ from tradebot.core import clock, health
 from tradebot.core.decimals import quantize
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["LOOPS", "Read", "read_account", "read_all", "record", "take_paper", "value_missing"]
+__all__ = ["LOOPS", "Read", "accounts_to_read", "read_account", "read_all", "record", "take_paper", "value_missing"]
 
 log = structlog.get_logger(__name__)
 
@@ -56,13 +56,18 @@ class Read:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-def read_all() -> Read:
-    """Read the transfers of every account, recordings aside. One account's failure does not stop the rest (F67)."""
+def accounts_to_read() -> dict[int, bool]:
+    """Return the accounts whose transfers are read, recordings aside, and whether each is a paper account."""
     with all_accounts("transfers are read for everybody"):
         rows = Account.objects.filter(archived_at__isnull=True).exclude(exchange=sources.REPLAY)
-        ids = list(rows.order_by("pk").values_list("pk", flat=True))
+        kinds = rows.order_by("pk").values_list("pk", "kind")
+        return {pk: kind == Account.Kind.PAPER for pk, kind in kinds}
+
+
+def read_all(account_ids: Iterable[int]) -> Read:
+    """Read the transfers of these accounts. One account's failure does not stop the rest (F67)."""
     result = Read()
-    for account_id in ids:
+    for account_id in account_ids:
         try:
             result.found += read_account(account_id)
             result.accounts += 1

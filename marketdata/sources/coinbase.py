@@ -163,8 +163,8 @@ class CoinbaseSource(MarketSource):
     def price_list(self) -> dict[str, Decimal]:
         """See :meth:`MarketSource.price_list`: the product list carries prices, so one request tells all of them.
 
-        A person waits for this answer, so it is asked for once, and not for long. Products that are delisted or closed for good show
-        their last price for ever; they have none here.
+        A person waits for this answer, so it is asked for once, and not for long. Products that are delisted or closed
+        for good show their last price for ever; they have none here.
         """
         found: dict[str, Decimal] = {}
         for row in self._product_rows({"product_type": "SPOT"}, patient=False):

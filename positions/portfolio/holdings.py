@@ -23,7 +23,7 @@ from decimal import Decimal, localcontext
 from typing import Final
 
 from accounts.models import Account, LeftOut
-from accounts.told import STALE_AFTER, Told, told_of
+from accounts.told import Told, told_of
 from marketdata import pricelist
 from marketdata.pricelist import PriceList
 from positions import figures
@@ -38,7 +38,6 @@ from tradebot.core.errors import MissingInformation
 __all__ = [
     "BUCKETS",
     "DISPLAY",
-    "STALE_AFTER",
     "AccountHoldings",
     "Bucket",
     "Holding",
