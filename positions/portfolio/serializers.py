@@ -26,7 +26,7 @@ __all__ = [
     "ValueSnapshotSerializer",
 ]
 
-KINDS: Final = [("live", "real money"), ("paper", "pretend money")]
+MONEY: Final = [("live", "real money"), ("paper", "pretend money")]
 
 
 class FigureField(AmountSerializerField):
@@ -97,14 +97,14 @@ class AsOfSerializer(serializers.Serializer[Any]):
 
     account = serializers.IntegerField(source="account.pk")
     name = serializers.CharField(source="account.name")
-    kind = serializers.SerializerMethodField()
+    money = serializers.SerializerMethodField(help_text="live or paper")
     is_known = serializers.BooleanField(help_text="False: its venue never said what it holds.")
     is_stale = serializers.BooleanField(help_text="Too old to be taken for the present.")
     as_of = serializers.DateTimeField(source="told.at", allow_null=True)
     age_seconds = serializers.IntegerField(allow_null=True)
     error = serializers.CharField(source="told.error", help_text="Why the venue last did not answer.")
 
-    def get_kind(self, row: Any) -> str:
+    def get_money(self, row: Any) -> str:
         return "paper" if row.account.is_paper else "live"
 
 
@@ -169,7 +169,7 @@ class GainSerializer(serializers.Serializer[Any]):
 class MoneyGroupSerializer(serializers.Serializer[Any]):
     """Accounts of one kind of money; live and paper never meet in a figure."""
 
-    kind = serializers.ChoiceField(choices=KINDS)
+    money = serializers.ChoiceField(source="kind", choices=MONEY)
     worth = WorthSerializer()
     gain = GainSerializer(allow_null=True, help_text="Since the first snapshot; null before there are two readings.")
     holdings = LineSerializer(many=True)
@@ -243,7 +243,7 @@ class QuotePnlSerializer(serializers.Serializer[Any]):
 class KindPnlSerializer(serializers.Serializer[Any]):
     """Profit and loss of one kind of money, by quote currency."""
 
-    kind = serializers.ChoiceField(choices=KINDS)
+    money = serializers.ChoiceField(source="kind", choices=MONEY)
     quotes = QuotePnlSerializer(many=True)
 
 
