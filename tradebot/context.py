@@ -60,6 +60,7 @@ NAVIGATION: Final = (
     Group(
         "Money",
         (
+            Entry("portfolio", "Portfolio", "pie", "portfolio", more=True),
             Entry("accounts", "Accounts", "key", "accounts", more=True),
             Entry("settings", "Settings", "gear", "settings"),
         ),

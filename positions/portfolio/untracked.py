@@ -24,7 +24,7 @@ from tradebot.core.errors import NotFound
 from tradebot.core.money import AmountSum
 from tradebot.core.words import Side
 
-__all__ = ["Explained", "count_again", "explain", "leave_out"]
+__all__ = ["Explained", "count_again", "explain", "leave_out", "set_left_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,16 @@ def count_again(left: LeftOut, actor: str) -> None:
     with transaction.atomic():
         if LeftOut.objects.filter(pk=left.pk).delete()[0]:
             _note(row, actor, "currency_counted_again", left.currency)
+
+
+def set_left_out(account: Account, currency: str, left_out: bool, actor: str) -> None:
+    """Leave ``currency`` out of the account's value, or count it again. Raises InvalidInput (currency), NotFound."""
+    if left_out:
+        leave_out(account, currency, actor)
+        return
+    row = LeftOut.objects.filter(account=account, currency=checked_currency(currency, "currency")).first()
+    if row is not None:
+        count_again(row, actor)
 
 
 def _editable(account: Account) -> Account:

@@ -160,6 +160,17 @@ def _stepped(value: Any, increment: Decimal | None) -> str:
 
 
 @register.filter
+def worth_price(value: Any) -> str:
+    """Write a price that no product's step belongs to: to the cent, or to five significant digits below ten."""
+    found = number(value)
+    if found is None:
+        return UNKNOWN
+    if not found or abs(found) >= 10:
+        return written(found, 2)
+    return written(found, min(max(2, 4 - found.adjusted()), 12))
+
+
+@register.filter
 def unit(currency: Any) -> SafeString | str:
     """Write a unit, small, to stand right after a number: ``{{ value|amount:"BTC" }}{{ "BTC"|unit }}``."""
     return format_html('<span class="u">{}</span>', currency) if currency else ""
