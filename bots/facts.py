@@ -486,29 +486,6 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
     )
 
 
-def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetime) -> dict[str, Decimal]:
-    """Return what of each currency the accounts have free together; one that is not known is left out (F34).
-
-    For pages: from the balances on record, in a number of queries that does not depend on how many accounts there are.
-    """
-    known = list(accounts)
-    money = load((), now, [account.pk for account in known]).money
-    for exchange in {account.exchange for account in known}:
-        by_symbol = {row.symbol: pid for pid, row in money.products.items() if row.exchange == exchange}
-        try:
-            quotes = market.quotes(exchange, by_symbol, now) if by_symbol else {}
-        except TradebotError:
-            continue
-        money.prices = {**money.prices, **{by_symbol[symbol]: quote for symbol, quote in quotes.items()}}
-    found: dict[str, Decimal] = {}
-    for currency in currencies:
-        parts = [money.free(account.pk, currency) for account in known]
-        sums = [part for part in parts if part is not None]
-        if sums:
-            found[currency] = sum(sums, ZERO)
-    return found
-
-
 def money_of(account: Account, now: datetime) -> Money:
     """Return what an account may spend, at present prices: what the engine would say. For pages and checks.
 

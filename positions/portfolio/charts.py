@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from positions.figures import DayProfit
 from positions.portfolio.pnl import DayFigures
 from positions.portfolio.snapshots import Curve
 from tradebot.core.decimals import ZERO
@@ -19,7 +20,7 @@ NAMED = 2
 """Currencies that a mark on the chart names."""
 
 
-def value_chart(curve: Curve, days: Mapping[date, DayFigures]) -> dict[str, Any] | None:
+def value_chart(curve: Curve, days: Mapping[date, DayFigures | DayProfit]) -> dict[str, Any] | None:
     """Return the data of the chart ``value``; None while there are fewer than two readings.
 
     Lists of one length: moments, value and what was put in (None where there was no reading, so that the line has a

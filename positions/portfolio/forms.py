@@ -1,4 +1,4 @@
-"""What the portfolio page can be narrowed to, and its small forms. Words in an address that mean nothing are ignored."""
+"""What the portfolio page can be narrowed to, and its small forms. Unknown words of an address are skipped."""
 
 from __future__ import annotations
 

@@ -34,30 +34,36 @@ def key(account_id: int) -> str:
 
 
 def worth_at_a_glance(accounts: Sequence[Account], into: str, *, ask: bool = False) -> Worth:
-    """Return what these accounts are worth together, from what is kept as far as it is.
+    """Return what these accounts are worth together, from what is kept as far as it is; None unless all is certain.
 
     With ``ask`` markets are asked for prices that are not there; without it nobody waits. Raises ForeignRow for an
     account outside the bound scope.
     """
     _check([row.pk for row in accounts])
     kept = _read(accounts, into)
-    missing = [row for row in accounts if row.pk not in kept]
+    missing = [row for row in accounts if row.pk not in kept or (ask and kept[row.pk].amount is None)]
     if missing:
         found = holdings_of(missing, ask=ask)
         remember(found)
-        kept |= {row.account.pk: worth_of([row], into) for row in found}
-    return _together([kept[row.pk] for row in accounts], into)
+        kept |= {row.account.pk: _certain(worth_of([row], into)) for row in found}
+    worths = [kept[row.pk].amount for row in accounts]
+    known = [amount for amount in worths if amount is not None]
+    return Worth(into, sum(known, ZERO) if known and len(known) == len(worths) else None)
+
+
+def _certain(worth: Worth) -> Worth:
+    return worth if worth.is_certain else Worth(worth.currency, None)
 
 
 def remember(rows: Iterable[AccountHoldings]) -> None:
-    """Keep what these accounts are worth, where all of it is known. Raises ForeignRow outside the bound scope."""
+    """Keep what these accounts are worth, or that it is not known for certain. Raises ForeignRow outside the scope."""
     found = list(rows)
     _check([row.account.pk for row in found])
     values = {}
     for row in found:
         worths = [worth_of([row], into) for into in DISPLAY]
-        if all(worth.is_certain for worth in worths):
-            values[key(row.account.pk)] = json.dumps({worth.currency: str(worth.amount) for worth in worths})
+        amounts = {worth.currency: str(worth.amount) if worth.is_certain else None for worth in worths}
+        values[key(row.account.pk)] = json.dumps(amounts)
     if not values:
         return
     try:
@@ -77,24 +83,11 @@ def _read(accounts: Sequence[Account], into: str) -> dict[int, Worth]:
     found = {}
     for row in accounts:
         try:
-            amounts = json.loads(str(values[key(row.pk)]))
-            found[row.pk] = Worth(into, Decimal(amounts[into]))
+            amount = json.loads(str(values[key(row.pk)]))[into]
+            found[row.pk] = Worth(into, None if amount is None else Decimal(amount))
         except (KeyError, ValueError, TypeError, ArithmeticError):
             continue
     return found
-
-
-def _together(worths: Iterable[Worth], into: str) -> Worth:
-    rows = list(worths)
-    known = [row.amount for row in rows if row.amount is not None]
-    return Worth(
-        into,
-        sum(known, ZERO) if known else None,
-        tuple(sorted({name for row in rows for name in row.unpriced})),
-        tuple(name for row in rows for name in row.unknown),
-        tuple(name for row in rows for name in row.stale),
-        tuple(sorted({name for row in rows for name in row.left_out})),
-    )
 
 
 def _check(account_ids: Iterable[int]) -> None:

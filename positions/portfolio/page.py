@@ -98,7 +98,7 @@ def gather(request: HttpRequest, form: PortfolioFilter, now: datetime, zone: Zon
         "untracked": explain(rows),
         "curve": curve,
         "curve_rows": list(zip(curve.steps, curve.put_in, strict=True))[::-1],
-        "chart": value_chart(curve, pnl[into].days if into in pnl else {}),
+        "chart": value_chart(curve, {**pnl[into].days} if into in pnl else {}),
         "gain": curve.gain,
         "today": today_of(curve, now),
         "not_recorded": _not_recorded(rows, curve, now),

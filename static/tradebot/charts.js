@@ -179,6 +179,8 @@ register("value", (element, values) => {
     g.rect(left, top - 14 * k, width, tall + 14 * k);
     g.clip();
     g.font = `${11 * k}px ${font()}`;
+    g.textAlign = "left";
+    g.textBaseline = "alphabetic";
     let free = -Infinity;
     values.marks.forEach(({ t, text }) => {
       const x = plot.valToPos(t, "x", true);

@@ -91,6 +91,13 @@ def balance(value: Any, currency: str = "") -> str:
 
 
 @register.filter
+def coins(value: Any, currency: str = "") -> str:
+    """Write what is held of a currency, beside others: to the cent, or with as many places as it has, at most eight."""
+    found = number(value)
+    return UNKNOWN if found is None else written(found, 2 if currency in CENTS else _places(found, None))
+
+
+@register.filter
 def plus(value: Any, how: Any = None) -> str:
     """Write a change with its sign but no arrow or colour, where it is neither gain nor loss: a deposit."""
     found = number(value)
