@@ -11,7 +11,8 @@ Both :func:`intend_open` and :func:`intend` do, in one transaction:
 5. Check the free balance less the holds of orders that the venue may not know of yet, and less what open deals need
    (:mod:`positions.reserves`). Unknown is not zero and not enough: entries are refused (F34). Exits go ahead, the venue
    has the last word.
-6. Insert the order, status ``intended``, with its hold. Uniqueness constraints stand behind step 2.
+6. Ask whether the account may place it at all (:mod:`positions.admission`).
+7. Insert the order, status ``intended``, with its hold. Uniqueness constraints stand behind step 2.
 
 The client id derives from the deal's uid, the purpose and the sequence, so it is unique by construction (F9), and the
 same intent has the same id wherever it is made.
@@ -35,7 +36,7 @@ from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from marketdata import market
 from marketdata.models import Product
-from positions import numbers
+from positions import admission, numbers
 from positions.booking import announce_position, close_as_dust, is_dust, lock_account, remaining_base, write
 from positions.ledger import payable
 from positions.models import Order, Position
@@ -151,6 +152,7 @@ def intend_open(
         _check_may_open(bot, account)
         slot = _free_slot(account, bot, product, direction, max_active_deals, max_deals_per_pair, expected_active)
         sized = _size_entry(account, product, direction, intent)
+        admission.require(_proposed(account, product, None, intent, sized))
         with _duplicates_refused():
             position = Position.objects.create(
                 account=account,
@@ -193,6 +195,7 @@ def intend(position: Position, intent: Intent) -> Order:
             if intent.purpose is Purpose.MANUAL_ADD:
                 _check_ceiling(position, sized, intent)
         if sized is not None:
+            admission.require(_proposed(account, position.product, position, intent, sized))
             with _duplicates_refused():
                 order = _insert(position, account, intent, sized)
             if intent.is_exit and position.status != PositionStatus.CLOSING:
@@ -525,6 +528,18 @@ def _kept_for_deals(account: Account, currency: str, venue: Venue) -> Decimal:
         return spoken_for(positions, currency, lambda position: marks.get(position.product.symbol), taker, claimed)
     except TradebotError as error:
         raise OrderRefused("balance_unknown", f"What open deals need is not known: {error.message}") from error
+
+
+def _proposed(
+    account: Account, product: Product, position: Position | None, intent: Intent, sized: _Sized
+) -> admission.Proposed:
+    price = sized.limit_price or intent.reference_price or _current_price(account, product, sized.side)
+    value = sized.quote_size
+    if value is None and price is not None:
+        value = (sized.base_size or ZERO) * price
+    return admission.Proposed(
+        account, product, intent.purpose, sized.side, position, price, value, intent.actor, reduces_risk=intent.is_exit
+    )
 
 
 def _insert(position: Position, account: Account, intent: Intent, sized: _Sized) -> Order:
