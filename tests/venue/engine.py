@@ -471,7 +471,8 @@ class Engine:
             if size <= order.filled:
                 raise Refused("CANNOT_EDIT_TO_BELOW_FILLED_SIZE", "so much of it is filled already")
             held = self._release(order)
-            wanted = Ask(order.ask.product_id, order.ask.side, base_size=size, limit_price=price, time_in_force="GTC")
+            rest = size - order.filled  # what is filled has been paid for
+            wanted = Ask(order.ask.product_id, order.ask.side, base_size=rest, limit_price=price, time_in_force="GTC")
             wanted.fee_in_base = order.ask.fee_in_base
             try:
                 self.check(order.account, wanted)
