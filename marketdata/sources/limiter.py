@@ -61,7 +61,8 @@ class Windows:
 
 
 class AddressLimiter:
-    """At most ``per_second`` requests in any clock second (or a :class:`Rate`), and none at all during a pause the venue asked for."""
+    """At most ``per_second`` requests in any clock second (or what a :class:`Rate` says), and none during a pause that
+    the venue asked for."""
 
     def __init__(
         self,

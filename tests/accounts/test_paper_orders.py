@@ -29,7 +29,7 @@ from tests.accounts.helpers import (
 )
 from tests.factories import AccountFactory, ProductFactory
 from tradebot.core import clock
-from tradebot.core.errors import MissingInformation, NotFound, VenueRejected
+from tradebot.core.errors import MissingInformation, NotFound, VenueDenied, VenueRejected
 from tradebot.core.scoping import acting_for_account, acting_for_accounts
 from tradebot.core.words import OrderStatus, OrderType, Side
 

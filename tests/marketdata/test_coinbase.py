@@ -13,6 +13,7 @@ import stamina
 from werkzeug import Request, Response
 
 from marketdata.sources.coinbase import CoinbaseSource
+from marketdata.sources.limiter import AddressLimiter
 from marketdata.timeframes import Timeframe
 from tests.marketdata.venue import Venue, cut, product_row, reply, status, text
 from tradebot.core.errors import NotFound, VenueUnavailable
