@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from tests.venue.model import (
@@ -54,14 +55,18 @@ class Engine:
         self.fills: list[Execution] = []
         self.next_order_ids: list[str] = []
         """Ids to give out before those that the engine makes up."""
-        self.shift = timedelta()
-        """What the market's time is ahead of the machine's."""
+        self._anchor, self._speed = (time.time(), time.time()), 1.0
 
     # Set-up -----------------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return the market's time."""
-        return datetime.now(UTC) + self.shift
+        """Return the market's time; :meth:`run_clock` says how it passes."""
+        real, market = self._anchor
+        return datetime.fromtimestamp(market + (time.time() - real) * self._speed, UTC)
+
+    def run_clock(self, real: float, market: float, speed: float) -> None:
+        """Let it be ``market`` (Unix seconds) at ``real``, and time pass ``speed`` times as fast as the machine's."""
+        self._anchor, self._speed = (real, market), speed
 
     def make_id(self) -> str:
         """Return a random, reproducible UUID."""
