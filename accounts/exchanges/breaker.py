@@ -8,8 +8,8 @@ A breaker counts outages (time-outs, cut connections, server errors) without a s
 3. Half open: one request may try. Its success closes the breaker, its failure opens it again.
 
 An order or a cancel may try an open breaker, once in fifteen seconds: a close must not wait for a read to find out
-that the venue is back. What is refused was not sent (``VenueThrottled``), so nothing about it is unknown. The state is in
-the cache, shared by all processes; without a cache nothing is refused.
+that the venue is back. What is refused was not sent (``VenueThrottled``), so nothing about it is unknown. The state is
+in the cache, shared by all processes; without a cache nothing is refused.
 """
 
 from __future__ import annotations
