@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -156,7 +157,7 @@ def run_life(plan: Plan, remote: RemoteVenue, database: Path, notes: Path) -> No
     live(plan.life, remote, lambda what: note(f"hand {what}"))
 
 
-def know_balances() -> None:
+def know_balances() -> Callable[[], None]:
     """INTERIM: until balances of exchange accounts are kept by the product."""
     from accounts.exchanges.factory import venue_of
     from accounts.models import Account
@@ -175,6 +176,11 @@ def know_balances() -> None:
         return known
 
     facts.balances_of = balances_of
+
+    def restore() -> None:
+        facts.balances_of = original
+
+    return restore
 
 
 class Episode:

@@ -82,8 +82,11 @@ def open_venue(seed: int) -> FakeVenue:
     return venue
 
 
-def populate(remote: RemoteVenue) -> None:
-    """Make the tables' first rows: people, their accounts with keys at the venue, and bots that run."""
+def populate(remote: RemoteVenue, *, accounts: int | None = None, bots: int = BOTS_PER_ACCOUNT) -> None:
+    """Make the tables' first rows: people, their accounts with keys at the venue, and bots that run.
+
+    ``accounts`` limits it to so many people with one account each.
+    """
     from accounts.models import Account, ExchangeCredential, User
     from bots.models import Bot, BotProduct
     from bots.strategies import get_strategy
@@ -110,9 +113,9 @@ def populate(remote: RemoteVenue) -> None:
     globals_.cycle_seconds = CYCLE_SECONDS
     globals_.save()
     strategy = get_strategy("indicator_dca")
-    for person, accounts in PEOPLE.items():
+    for person, count in list(PEOPLE.items())[:accounts]:
         user = User.objects.create_user(f"{person}@example.com")
-        for number in range(accounts):
+        for number in range(count if accounts is None else 1):
             name = f"{person} {number}"
             key = remote.open_account(name, {"USD": START_USD})
             with detached("chaos makes its world"):
@@ -120,7 +123,7 @@ def populate(remote: RemoteVenue) -> None:
                 ExchangeCredential.objects.create(
                     account=account, api_key=Secret(key["name"]), api_secret=Secret(key["secret"])
                 )
-                for index in range(BOTS_PER_ACCOUNT):
+                for index in range(bots):
                     bot = Bot.objects.create(
                         owner=user,
                         account=account,
