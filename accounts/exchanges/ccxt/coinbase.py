@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from uuid import UUID
 
 from accounts.exchanges.base import (
@@ -31,7 +31,7 @@ from accounts.exchanges.base import (
 )
 from accounts.exchanges.ccxt.amounts import Unreadable, amount, chunked, client_uuid, moment, one_of, rows, text
 from accounts.exchanges.ccxt.connection import Connection
-from accounts.exchanges.ccxt.dialect import Dialect, KeyField, Snapshot
+from accounts.exchanges.ccxt.dialect import Dialect, KeyField, Snapshot, numbers_of
 from marketdata.models import Product
 from marketdata.wire import venues
 from marketdata.wire.failures import Meaning, Refusal
@@ -114,8 +114,6 @@ class CoinbaseDialect(Dialect):
         KeyField("api_key", "API key name", "It begins with organizations/ or is a plain id."),
         KeyField("api_secret", "Private key", "The whole text, with its BEGIN and END lines if it has any.", lines=6),
     )
-    options: ClassVar[Mapping[str, Any]] = {"advanced": True}
-    needs_markets = False
 
     def refusal(self, body: Any, status: int | None) -> Refusal | None:
         """See :meth:`Dialect.refusal`."""
@@ -204,7 +202,7 @@ class CoinbaseDialect(Dialect):
                 raise VenueUnknown("other_order", "Coinbase answered about another order.")
             return order_id
 
-        return link.write(put, symbol=order.symbol, **_numbers(order))
+        return link.write(put, symbol=order.symbol, **numbers_of(order))
 
     def cancel(self, link: Connection, ref: OrderRef) -> None:
         """See :meth:`Dialect.cancel`."""
@@ -306,11 +304,6 @@ def _configuration(order: NewOrder) -> dict[str, Any]:
     if order.expires_at is not None:
         return {"limit_limit_gtd": {**limit, "end_time": _stamp(order.expires_at)}}
     return {"limit_limit_gtc": limit}
-
-
-def _numbers(order: NewOrder) -> dict[str, Any]:
-    asked = {"base_size": order.base_size, "quote_size": order.quote_size, "limit_price": order.limit_price}
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _oldest(refs: Sequence[OrderRef]) -> datetime:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from accounts.exchanges.ccxt.binance import BinanceDialect
 from accounts.exchanges.ccxt.coinbase import CoinbaseDialect
 from accounts.exchanges.ccxt.dialect import Dialect
 
 __all__ = ["DIALECTS"]
 
-DIALECTS: Final[dict[str, Dialect]] = {dialect.info.slug: dialect for dialect in (CoinbaseDialect(),)}
+DIALECTS: Final[dict[str, Dialect]] = {dialect.info.slug: dialect for dialect in (CoinbaseDialect(), BinanceDialect())}

@@ -75,7 +75,7 @@ def connect(
         secret=secret,
         password=password,
         read_seconds=read_seconds,
-        options=dialect.options,
+        options=info.options,
     )
     return Connection(
         client,
@@ -139,6 +139,7 @@ class CcxtVenue:
         """See :meth:`Venue.place`."""
         check_shape(order)
         ref = OrderRef(order.client_order_id, order.symbol, sent_at=clock.now())
+        self._prepare(order.symbol)
         if not self.capabilities.refuses_repeated_client_id and (known := self._before_write(ref)) is not None:
             return known
         try:
@@ -159,6 +160,12 @@ class CcxtVenue:
             log.info("order.accepted_not_seen_yet", account=self.account_id, code=error.code)
             return accepted
 
+    def _prepare(self, symbol: str) -> None:
+        try:
+            self.dialect.prepare(self.connection, symbol)
+        except VenueUnavailable as error:
+            raise _nothing_done(error) from error
+
     def _before_write(self, ref: OrderRef) -> OrderReport | None:
         try:
             return self.find(ref)
@@ -167,6 +174,7 @@ class CcxtVenue:
 
     def cancel(self, ref: OrderRef) -> OrderReport:
         """See :meth:`Venue.cancel`. One look before where the venue's id is needed and not known, one look after."""
+        self._prepare(ref.symbol)
         ref = self._with_venue_id(ref)
         try:
             self.dialect.cancel(self.connection, ref)
@@ -185,6 +193,7 @@ class CcxtVenue:
         """See :meth:`Venue.edit`."""
         if not self.capabilities.edits_orders:
             raise VenueRejected("not_offered", f"{self.capabilities.name} does not change orders.")
+        self._prepare(ref.symbol)
         ref = self._with_venue_id(ref)
         self.dialect.edit(self.connection, ref, base_size, limit_price)
         found = self._after_write(ref, "edited")
