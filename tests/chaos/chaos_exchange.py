@@ -1,4 +1,4 @@
-"""``make chaos``: a thousand worker lives at the fake venue (CHAOS_LIVES, CHAOS_SEED, CHAOS_REPORT for a Markdown file)."""
+"""``make chaos``: a thousand worker lives at the fake venue (CHAOS_LIVES, CHAOS_SEED; CHAOS_REPORT names a file)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 from positions.models import Fill, Order, Position, UnmatchedFill
 from tests.chaos import exchange_audit, steps
 from tests.chaos.exchange_audit import audit, watch, worse_protected
-from tests.chaos.exchange_world import Life, Time, live, open_venue, populate
+from tests.chaos.exchange_world import Life, Time, live, open_venue, passing, populate
 from tests.venue.control import RemoteVenue
 from tradebot.core.scoping import detached
 
@@ -54,18 +54,15 @@ def test_f5_f14_f18_killed_workers_lose_and_double_nothing_at_an_exchange() -> N
 @pytest.fixture
 def world(transactional_db: None, settings: Any) -> Iterator[RemoteVenue]:
     """A venue at which one worker has traded for two ticks, undisturbed."""
-    from tests.chaos.exchange import know_balances
-
-    restore = know_balances()
     with open_venue(7) as venue:
         remote = RemoteVenue(venue.url)
         settings.COINBASE_URL = venue.url
         clock = Time(time.time(), 1_800_000_000.0)
         remote.run_clock(clock.real, clock.market, 4.0)
-        populate(remote, accounts=1, bots=3)
-        live(Life(0, 4, 2, clock), remote, lambda _: None)
+        with passing(clock):
+            populate(remote, accounts=1, bots=3)
+            live(Life(0, 4, 2, clock), remote, lambda _: None)
         yield remote
-    restore()
 
 
 def _lose_a_fill() -> None:

@@ -69,7 +69,7 @@ class Control:
         return self._venue.engine.cancel(self._venue.engine.orders[order_id], message)
 
     def double(self, order_id: str) -> str:
-        """Place an order a second time under the same client id, as a venue without idempotency would; return its id."""
+        """Place an order again under the same client id, as a venue that does not look at it would; return its id."""
         known = self._venue.engine.orders[order_id]
         return self._venue.engine.place(known.account, known.ask).order_id
 
