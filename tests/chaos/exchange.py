@@ -205,7 +205,7 @@ class Episode:
         rng = self.rng
         step = rng.choice([*steps.STEPS, *steps.STEPS, RANDOM, RANDOM, RANDOM, NONE])
         life = Life(number, rng.randrange(1 << 30), rng.randint(1, 3), self.clock)
-        return Plan(life, step, rng.choice((1, 1, 2, 3)), rng.uniform(0.05, 1.2))
+        return Plan(life, step, rng.choice((1, 1, 2, 3, 5)), rng.uniform(0.05, 1.2))
 
     def _round(self, plans: list[Plan]) -> None:
         """Let workers live at the same time, until each has ended."""
