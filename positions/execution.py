@@ -39,6 +39,7 @@ from tradebot.core.errors import MissingInformation, VenueError, VenueRejected
 __all__ = [
     "Intent",
     "apply_report",
+    "as_placed",
     "cancel",
     "client_order_id",
     "close_as_dust",
@@ -79,19 +80,7 @@ def send(order: Order) -> Order:
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:
-        report = venue.place(
-            NewOrder(
-                client_order_id=order.client_order_id,
-                symbol=order.position.product.symbol,
-                side=Side(order.side),
-                order_type=OrderType(order.order_type),
-                base_size=order.base_size,
-                quote_size=order.quote_size,
-                limit_price=order.limit_price,
-                expires_at=order.expires_at,
-                reference_price=order.reference_price,
-            )
-        )
+        report = venue.place(as_placed(order))
     except VenueRejected as error:
         log.info("order.rejected", order=order.pk, code=error.code)
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
@@ -102,6 +91,21 @@ def send(order: Order) -> Order:
     else:
         apply_report(order, report)
     return order
+
+
+def as_placed(order: Order) -> NewOrder:
+    """Return the order in the words of the venue contract."""
+    return NewOrder(
+        client_order_id=order.client_order_id,
+        symbol=order.position.product.symbol,
+        side=Side(order.side),
+        order_type=OrderType(order.order_type),
+        base_size=order.base_size,
+        quote_size=order.quote_size,
+        limit_price=order.limit_price,
+        expires_at=order.expires_at,
+        reference_price=order.reference_price,
+    )
 
 
 def cancel(order: Order, actor: str) -> Order:

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 from tradebot.core.words import OrderStatus, OrderType, Side
 
-__all__ = ["Balance", "NewOrder", "OrderReport", "Trade", "Venue"]
+__all__ = ["NEVER_ARRIVED", "Balance", "NewOrder", "OrderReport", "Trade", "Venue"]
+
+NEVER_ARRIVED: Final = "never_arrived"
+"""The code of a client id that was given up before the venue had heard of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,15 @@ class Venue(Protocol):
 
     def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
         """Return those orders that the venue knows, in one round trip where it offers that. Raises VenueUnavailable."""
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        """Make sure that this client id never becomes an order, and return what it is.
+
+        What the venue has under the id is returned as it stands, untouched. Nothing there: the id is taken by a refusal
+        (rejected, :data:`NEVER_ARRIVED`) in the same durable step, so a ``place`` that is still on its way is answered
+        with it. Asked only where ``lookup_is_definitive``; a venue that cannot promise it raises VenueRejected
+        (``cannot_forget``). Raises VenueUnknown.
+        """
 
     def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
         """Return (client id if any, symbol, side, trade) since ``moment``, oldest first. Raises VenueUnavailable."""

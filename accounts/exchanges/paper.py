@@ -34,7 +34,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.base import NEVER_ARRIVED, Balance, NewOrder, OrderReport, Trade
 from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of, rest, trade_of
 from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
@@ -149,6 +149,19 @@ class PaperVenue:
                 ledger.write()
             return report_of(row, list(PaperTrade.objects.filter(order=row).order_by("pk")))
 
+    def forget(self, order: NewOrder) -> OrderReport:
+        """See :meth:`Venue.forget`: the lookup and the refusal under the id are one transaction, under the lock that
+        every ``place`` takes before it writes.
+        """
+        now = clock.now()
+        with transaction.atomic(durable=True):
+            Ledger([self.account_id], now)
+            known = self.find(order.client_order_id)
+            if known is not None:
+                return known
+            row = self._refusal(order, NEVER_ARRIVED, "It was given up before it arrived.", now)
+            return report_of(row, [])
+
     # Details ---------------------------------------------------------------------------------------------------------
 
     def _costs(self) -> Costs:
@@ -212,13 +225,17 @@ class PaperVenue:
             Ledger([self.account_id], now)
             known = self.find(order.client_order_id)
             if known is None:
-                row = self._row(order, now)
-                row.status = OrderStatus.REJECTED
-                row.reject_code, row.reject_text = refusal.code, refusal.message[:300]
-                row.save(force_insert=True)
+                self._refusal(order, refusal.code, refusal.message, now)
         if known is not None and known.status is not OrderStatus.REJECTED:
             return known
         raise refusal
+
+    def _refusal(self, order: NewOrder, code: str, text: str, now: datetime) -> PaperOrder:
+        """Write a refused order. Call under the account's lock, while nothing is known under its id."""
+        row = self._row(order, now)
+        row.status, row.reject_code, row.reject_text = OrderStatus.REJECTED, code, text[:300]
+        row.save(force_insert=True)
+        return row
 
 
 def _accepted(report: OrderReport) -> OrderReport:

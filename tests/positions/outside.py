@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.base import NEVER_ARRIVED, Balance, NewOrder, OrderReport, Trade
 from tradebot.core import clock
 from tradebot.core.errors import VenueRejected
 from tradebot.core.words import OrderStatus, OrderType, Side
@@ -57,6 +57,7 @@ class OutsideVenue:
         self.arrivals: list[UUID] = []
         self.faults: dict[str, deque[Fault]] = {}
         self.invisible: set[UUID] = set()
+        self.forgotten: set[UUID] = set()
         self.shown_trades: dict[UUID, int] = {}
         self.strangers: list[tuple[UUID | None, str, Side, Trade]] = []
         self.asked = 0
@@ -80,6 +81,8 @@ class OutsideVenue:
 
     def place(self, order: NewOrder) -> OrderReport:
         self._maybe_fail("place", done=False)
+        if order.client_order_id in self.forgotten:
+            raise VenueRejected(NEVER_ARRIVED, "given up")
         known = self.orders.get(order.client_order_id)
         if known is None:
             self.arrivals.append(order.client_order_id)
@@ -114,6 +117,15 @@ class OutsideVenue:
             for pk in client_order_ids
             if pk in self.orders and pk not in self.invisible
         }
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        if not self.lookup_is_definitive:
+            raise VenueRejected("cannot_forget", "nothing can be promised about an id")
+        known = self.orders.get(order.client_order_id)
+        if known is not None:
+            return self._report(known)
+        self.forgotten.add(order.client_order_id)
+        return OrderReport(order.client_order_id, "", OrderStatus.REJECTED, (), NEVER_ARRIVED, "given up")
 
     def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
         ours = [
