@@ -32,7 +32,7 @@ from positions.booking import (
 )
 from positions.intents import Intent, client_order_id, free_balance, intend, intend_open, next_sequence
 from positions.models import Order
-from positions.states import FINAL, OrderStatus, OrderType, Side
+from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
 from tradebot.core import clock
 from tradebot.core.errors import MissingInformation, VenueError, VenueRejected
 
@@ -132,10 +132,12 @@ def _request_cancel(order: Order, actor: str) -> bool:
     """Note that ``order`` is to be cancelled; return whether the venue has to be asked."""
     with transaction.atomic(durable=True):
         lock_order(order)
+        if order.status not in FINAL and (not order.cancel_actor or order.cancel_actor in MACHINES):
+            write(order, cancel_actor=actor[:254])
         if order.status == OrderStatus.INTENDED:
             conclude(order, OrderStatus.CANCELLED, "", f"Cancelled by {actor} before it was sent.")
         elif order.status not in FINAL:
-            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {actor}."[:300])
+            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {order.cancel_actor}."[:300])
     return order.status not in FINAL
 
 
