@@ -26,7 +26,7 @@ import structlog
 from django.db import transaction
 
 from accounts.access import people_of_account
-from accounts.exchanges.base import OrderReport, Trade
+from accounts.exchanges.base import OrderRef, OrderReport, Trade
 from accounts.models import Account
 from marketdata import market
 from notifications import outbox
@@ -62,6 +62,7 @@ __all__ = [
     "lock_account",
     "mark_of",
     "recompute",
+    "ref_of",
     "remaining_base",
     "totals_by_position",
     "totals_of",
@@ -179,6 +180,16 @@ def mark_of(position: Position) -> Decimal | None:
     except TradebotError:
         return None
     return None if quote is None else quote.mark
+
+
+def ref_of(order: Order) -> OrderRef:
+    """Return what identifies the order to its venue."""
+    return OrderRef(
+        order.client_order_id,
+        order.position.product.symbol,
+        order.venue_order_id,
+        order.submitted_at or order.created_at,
+    )
 
 
 # Reports ------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from positions.booking import (
     conclude,
     lock_order,
     recompute,
+    ref_of,
     remaining_base,
     totals_by_position,
     totals_of,
@@ -34,7 +35,7 @@ from positions.intents import Intent, client_order_id, free_balance, intend, int
 from positions.models import Order
 from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
 from tradebot.core import clock
-from tradebot.core.errors import MissingInformation, VenueError, VenueRejected
+from tradebot.core.errors import MissingInformation, VenueError, VenueRejected, VenueThrottled
 
 __all__ = [
     "Intent",
@@ -81,7 +82,7 @@ def send(order: Order) -> Order:
         return order
     try:
         report = venue.place(as_placed(order))
-    except VenueRejected as error:
+    except (VenueRejected, VenueThrottled) as error:  # both mean that nothing was placed
         log.info("order.rejected", order=order.pk, code=error.code)
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
     except VenueError as error:
@@ -143,6 +144,6 @@ def _request_cancel(order: Order, actor: str) -> bool:
 
 def _cancel_at(venue: Venue, order: Order) -> OrderReport | None:
     try:
-        return venue.cancel(order.client_order_id)
+        return venue.cancel(ref_of(order))
     except VenueRejected:
-        return venue.find(order.client_order_id)  # final already, or not known (yet)
+        return venue.find(ref_of(order))  # final already, or not known (yet)

@@ -30,11 +30,11 @@ import structlog
 from django.db import transaction
 
 from accounts.access import people_of_account
-from accounts.exchanges.base import NEVER_ARRIVED, OrderReport, Trade, Venue
+from accounts.exchanges.base import NEVER_ARRIVED, OrderReport, Trade, Venue, VenueTrade
 from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from notifications import outbox
-from positions.booking import announce, apply_report, conclude, remaining_base, write
+from positions.booking import announce, apply_report, conclude, ref_of, remaining_base, write
 from positions.execution import as_placed, cancel, send, submit
 from positions.models import Fill, Order, UnmatchedFill
 from positions.states import (
@@ -142,7 +142,7 @@ def _ask(account_id: int, orders: Sequence[Order]) -> int:
     if not orders:
         return 0
     venue = venue_of(orders[0].account)
-    reports = venue.find_many([order.client_order_id for order in orders])
+    reports = venue.find_many([ref_of(order) for order in orders])
     booked = _booked_ids(orders)
     fills = 0
     for order in orders:
@@ -180,7 +180,7 @@ def _settle_missing(order: Order, venue: Venue) -> None:
     """Decide about an order that the venue says it does not know."""
     now = clock.now()
     sent_at = order.submitted_at or order.created_at
-    if not venue.lookup_is_definitive:
+    if not venue.capabilities.lookup_is_definitive:
         if order.not_found_at is None:
             _note_not_found(order)
             return
@@ -239,34 +239,32 @@ def report_unmatched_fills(account_id: int) -> list[UnmatchedFill]:
         account = Account.objects.get(pk=account_id)
         venue = venue_of(account)
         trades = venue.trades_since(max(account.created_at, clock.now() - UNMATCHED_WINDOW))
-        client_ids = {client_id for client_id, *_ in trades if client_id is not None}
+        client_ids = {row.client_order_id for row in trades if row.client_order_id is not None}
         ours = {
             order.client_order_id: order
             for order in Order.objects.filter(account_id=account_id, client_order_id__in=client_ids)
         }
         _book_late(venue, ours, trades)
-        strangers = [row for row in trades if row[0] not in ours]
+        strangers = [row for row in trades if row.client_order_id not in ours]
         known = set(
             UnmatchedFill.objects.filter(
-                account_id=account_id, venue_trade_id__in=[trade.trade_id for *_, trade in strangers]
+                account_id=account_id, venue_trade_id__in=[row.trade.trade_id for row in strangers]
             ).values_list("venue_trade_id", flat=True)
         )
         return [
-            _report_stranger(account, symbol, side, trade)
-            for _, symbol, side, trade in strangers
-            if trade.trade_id not in known
+            _report_stranger(account, row.symbol, row.side, row.trade)
+            for row in strangers
+            if row.trade.trade_id not in known
         ]
 
 
-def _book_late(venue: Venue, ours: dict[UUID, Order], trades: Iterable[tuple[UUID | None, str, Side, Trade]]) -> None:
+def _book_late(venue: Venue, ours: dict[UUID, Order], trades: Iterable[VenueTrade]) -> None:
     """Apply the venue's word on orders of ours that have executions we did not book."""
     booked = _booked_ids(ours.values())
-    late = {
-        client_id
-        for client_id, _, _, trade in trades
-        if client_id is not None and client_id in ours and trade.trade_id not in booked[ours[client_id].pk]
-    }
-    for client_id, report in (venue.find_many(sorted(late)) if late else {}).items():
+    known = [(ours[row.client_order_id], row.trade) for row in trades if row.client_order_id in ours]
+    late = {order.pk: order for order, trade in known if trade.trade_id not in booked[order.pk]}
+    refs = [ref_of(order) for _, order in sorted(late.items())]
+    for client_id, report in (venue.find_many(refs) if refs else {}).items():
         apply_report(ours[client_id], report)
 
 

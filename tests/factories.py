@@ -26,6 +26,8 @@ from accounts.models import (
     PaperTerms,
     PaperTrade,
     User,
+    VenueBalance,
+    VenueFunds,
 )
 from bots.models import (
     Backtest,
@@ -146,6 +148,28 @@ class ExchangeCredentialFactory(_Factory):
     account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
     api_key = factory.LazyFunction(lambda: Secret("key-of-nobody"))
     api_secret = factory.LazyFunction(lambda: Secret("secret-of-nobody"))
+
+
+class VenueFundsFactory(_Factory):
+    """What an exchange account's venue said just now, with fees of 0.4 and 0.6 %."""
+
+    class Meta:
+        model = VenueFunds
+
+    account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+    asked_at = factory.LazyFunction(clock.now)
+    fees_asked_at = factory.LazyFunction(clock.now)
+    maker_fee = Decimal("0.004")
+    taker_fee = Decimal("0.006")
+
+
+class VenueBalanceFactory(_Factory):
+    class Meta:
+        model = VenueBalance
+
+    account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+    currency = "USD"
+    total = Decimal(1000)
 
 
 class PaperTermsFactory(_Factory):

@@ -29,20 +29,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, Final
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
-from accounts.exchanges.base import NEVER_ARRIVED, Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.base import (
+    NEVER_ARRIVED,
+    Balance,
+    Capabilities,
+    KeyPermissions,
+    Movement,
+    NewOrder,
+    OrderRef,
+    OrderReport,
+    VenueTrade,
+)
 from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of, rest, trade_of
 from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
 from accounts.exchanges.paper_rules import Costs, never_better, reachable, slipped, walked
-from accounts.models import Account, PaperBalance, PaperOrder, PaperTerms, PaperTrade
+from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
-from marketdata.sources.base import BookLevel, Quote
+from marketdata.sources.base import Book, BookLevel, ProductInfo, Quote
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, floor_to, plain
 from tradebot.core.errors import VenueRejected
@@ -54,6 +65,7 @@ LARGEST: Final = Decimal(10) ** 15
 """Sizes and prices beyond this are nonsense and would not fit the columns once multiplied."""
 MOST_PLACES: Final = 18
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+FROM_OUTSIDE: Final = (PaperEntry.Kind.DEPOSIT, PaperEntry.Kind.WITHDRAWAL, PaperEntry.Kind.RESET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ class _Market:
 class PaperVenue:
     """The paper venue of one account; see the module for how it fills. Works in a scope that may change the account."""
 
-    lookup_is_definitive: ClassVar[bool] = True
+    capabilities: Capabilities = Capabilities("Paper", lookup_is_definitive=True, lists_movements=True)
 
     def __init__(self, account: Account) -> None:
         if not account.is_paper:
@@ -84,26 +96,50 @@ class PaperVenue:
         rows = PaperBalance.objects.filter(account_id=self.account_id)
         return {row.currency: Balance(row.currency, row.total, row.held) for row in rows}
 
-    def find(self, client_order_id: UUID) -> OrderReport | None:
+    def products(self) -> list[ProductInfo]:
+        """See :meth:`Venue.products`: those of the market whose prices it trades at."""
+        return sources.get(self.exchange).products()
+
+    def book(self, symbol: str, depth: int = 50) -> Book:
+        """See :meth:`Venue.book`."""
+        return market.book(self.exchange, symbol, depth)
+
+    def permissions(self) -> KeyPermissions:
+        """See :meth:`Venue.permissions`. There is no key, and nothing leaves."""
+        return KeyPermissions(can_view=True, can_trade=True, can_withdraw=False)
+
+    def movements_since(self, moment: datetime) -> list[Movement]:
+        """See :meth:`Venue.movements_since`: deposits, withdrawals and resets of its journal."""
+        rows = PaperEntry.objects.filter(account_id=self.account_id, at__gte=moment, kind__in=FROM_OUTSIDE)
+        return [
+            Movement(f"paper-{row.pk}", row.currency, row.amount, row.at, row.get_kind_display())
+            for row in rows.order_by("pk")
+        ]
+
+    def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`. Refused orders are known too, with status rejected and the code."""
-        return self.find_many([client_order_id]).get(client_order_id)
+        return self._known(ref.client_order_id)
 
-    def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
+    def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`. Two queries."""
-        orders = PaperOrder.objects.filter(account_id=self.account_id, client_order_id__in=list(client_order_ids))
-        trades = PaperTrade.objects.filter(account_id=self.account_id)
-        found = {order.pk: order for order in orders}
-        by_order: dict[int, list[PaperTrade]] = {}
-        if found:
-            for trade in trades.filter(order_id__in=list(found)).order_by("pk"):
-                by_order.setdefault(trade.order_id, []).append(trade)
-        return {order.client_order_id: report_of(order, by_order.get(pk, [])) for pk, order in found.items()}
+        orders = PaperOrder.objects.filter(client_order_id__in=[ref.client_order_id for ref in refs])
+        return {report.client_order_id: report for report in self._reports(orders) if report.client_order_id}
 
-    def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
+    def open_orders(self) -> list[OrderReport]:
+        """See :meth:`Venue.open_orders`."""
+        return self._reports(PaperOrder.objects.filter(status__in=WORKING))
+
+    def trades_since(self, moment: datetime) -> list[VenueTrade]:
         """See :meth:`Venue.trades_since`; the moment itself is included."""
         rows = PaperTrade.objects.filter(account_id=self.account_id, at__gte=moment).select_related("order")
         return [
-            (row.order.client_order_id, row.order.symbol, Side(row.order.side), trade_of(row))
+            VenueTrade(
+                trade_of(row),
+                row.order.symbol,
+                Side(row.order.side),
+                row.order.client_order_id,
+                str(row.order.venue_order_id),
+            )
             for row in rows.order_by("pk")
         ]
 
@@ -111,6 +147,19 @@ class PaperVenue:
         """See :meth:`Venue.fee_rates`."""
         costs = self._costs()
         return costs.maker, costs.taker
+
+    def _known(self, client_order_id: UUID) -> OrderReport | None:
+        reports = self._reports(PaperOrder.objects.filter(client_order_id=client_order_id))
+        return reports[0] if reports else None
+
+    def _reports(self, orders: QuerySet[PaperOrder]) -> list[OrderReport]:
+        found = list(orders.filter(account_id=self.account_id).order_by("pk"))
+        by_order: dict[int, list[PaperTrade]] = {}
+        if found:
+            trades = PaperTrade.objects.filter(account_id=self.account_id, order_id__in=[order.pk for order in found])
+            for trade in trades.order_by("pk"):
+                by_order.setdefault(trade.order_id, []).append(trade)
+        return [report_of(order, by_order.get(order.pk, [])) for order in found]
 
     # Acting ----------------------------------------------------------------------------------------------------------
 
@@ -122,7 +171,7 @@ class PaperVenue:
         ``insufficient_funds``, each with the numbers behind it.
         """
         _check_shape(order)
-        if (known := self.find(order.client_order_id)) is not None:
+        if (known := self._known(order.client_order_id)) is not None:
             return _accepted(known)
         now = clock.now()
         try:
@@ -133,14 +182,18 @@ class PaperVenue:
             refusal = error
         return self._refuse(order, refusal, now)
 
-    def cancel(self, client_order_id: UUID) -> OrderReport:
+    def edit(self, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> OrderReport:
+        """See :meth:`Venue.edit`: not offered, an order is cancelled and placed anew."""
+        raise VenueRejected("not_offered", "The paper venue does not change orders.")
+
+    def cancel(self, ref: OrderRef) -> OrderReport:
         """Cancel a working order and return it as it is then, with every fill it got before (F19).
 
         An order that has ended is returned as it ended. Raises VenueRejected (``unknown_order``).
         """
         with transaction.atomic(durable=True):
             ledger = Ledger([self.account_id], clock.now())
-            row = PaperOrder.objects.filter(account_id=self.account_id, client_order_id=client_order_id).first()
+            row = PaperOrder.objects.filter(account_id=self.account_id, client_order_id=ref.client_order_id).first()
             if row is None:
                 raise VenueRejected("unknown_order", "The paper venue has no such order.")
             if row.status in WORKING:
@@ -156,7 +209,7 @@ class PaperVenue:
         now = clock.now()
         with transaction.atomic(durable=True):
             Ledger([self.account_id], now)
-            known = self.find(order.client_order_id)
+            known = self._known(order.client_order_id)
             if known is not None:
                 return known
             row = self._refusal(order, NEVER_ARRIVED, "It was given up before it arrived.", now)
@@ -189,7 +242,7 @@ class PaperVenue:
         """Write the order with what it fills at once; an id that arrived in the meantime stays as it is."""
         with transaction.atomic(durable=True):
             ledger = Ledger([self.account_id], now)
-            if (known := self.find(order.client_order_id)) is not None:
+            if (known := self._known(order.client_order_id)) is not None:
                 return _accepted(known)
             row = self._row(order, now)
             trade = _fill_on_arrival(ledger, row, self._costs(), met)
@@ -223,7 +276,7 @@ class PaperVenue:
         """Remember the refusal under the client id and raise it, unless that id was answered in the meantime."""
         with transaction.atomic(durable=True):
             Ledger([self.account_id], now)
-            known = self.find(order.client_order_id)
+            known = self._known(order.client_order_id)
             if known is None:
                 self._refusal(order, refusal.code, refusal.message, now)
         if known is not None and known.status is not OrderStatus.REJECTED:

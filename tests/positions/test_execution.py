@@ -14,6 +14,7 @@ from django.db.models import ProtectedError
 from accounts.models import PaperBalance, PaperEntry
 from bots.models import Bot
 from positions import booking, execution, intents
+from positions.booking import ref_of
 from positions.execution import Intent
 from positions.models import Fill, Order, Position
 from positions.states import (
@@ -131,7 +132,7 @@ def test_limit_orders_hold_their_money_and_give_it_back(outside: Desk) -> None:
     assert order.position.status == PositionStatus.PENDING
     assert outside.venue is not None
     outside.venue.fill(order.client_order_id, "0.4")
-    found = outside.venue.find(order.client_order_id)
+    found = outside.venue.find(ref_of(order))
     assert found is not None
     execution.apply_report(order, found)
     assert order.status == OrderStatus.PARTIALLY_FILLED
@@ -272,7 +273,7 @@ def test_f4_a_report_without_an_order_id_is_not_a_fill(outside: Desk) -> None:
     order = outside.intend_open()
     outside.venue.fail("place", VenueUnknown(), done=True)
     execution.submit(order)
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     nameless = type(report)(report.client_order_id, "", report.status, report.trades)
     assert execution.apply_report(order, nameless) == []
@@ -360,7 +361,7 @@ def test_f7_an_early_look_books_nothing_and_looking_goes_on(outside: Desk) -> No
     execution.submit(order)
     assert (order.status, order.filled_base, order.position.status) == (OrderStatus.OPEN, 0, "pending")
     del outside.venue.shown_trades[order.client_order_id]
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     assert (order.status, order.filled_base, order.position.status) == (OrderStatus.FILLED, 1, "open")
@@ -374,7 +375,7 @@ def test_f7_filled_with_half_of_its_trades_is_not_final(outside: Desk) -> None:
     outside.venue.shown_trades[order.client_order_id] = 1
     for shown, status in ((1, OrderStatus.PARTIALLY_FILLED), (2, OrderStatus.FILLED)):
         outside.venue.shown_trades[order.client_order_id] = shown
-        report = outside.venue.find(order.client_order_id)
+        report = outside.venue.find(ref_of(order))
         assert report is not None
         execution.apply_report(order, report)
         assert order.status == status
@@ -453,7 +454,7 @@ def test_f24_sizes_and_buy_prices_are_floored_and_sell_prices_raised(outside: De
     assert (order.base_size, order.limit_price) == (Decimal("1"), Decimal("90.01"))
     assert outside.venue is not None
     outside.venue.fill(order.client_order_id, "1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     sell = {"order_type": OrderType.LIMIT, "limit_price": Decimal("110.001"), "base_size": Decimal("0.5559")}
@@ -689,7 +690,7 @@ def test_a_partly_filled_safety_order_counts_its_levels_once_it_is_final(outside
         levels=2,
     )
     outside.venue.fill(order.client_order_id, "0.1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     assert order.position.safety_orders_filled == 0
@@ -718,7 +719,7 @@ def test_money_that_arrives_after_the_end_is_booked_and_told(outside: Desk) -> N
     execution.cancel(order, "bot")
     assert order.position.status == PositionStatus.CANCELLED
     del outside.venue.shown_trades[order.client_order_id]
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     assert len(execution.apply_report(order, report)) == 1
     assert (order.status, order.position.status, order.position.base_held) == ("cancelled", "cancelled", Decimal("0.5"))
@@ -790,7 +791,7 @@ def test_a_report_is_applied_with_few_queries(outside: Desk, django_assert_max_n
     assert outside.venue is not None
     order = outside.open_limit("1", "90")
     outside.venue.fill(order.client_order_id, "1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     with django_assert_max_num_queries(25):
         execution.apply_report(order, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from accounts.exchanges.base import Trade
+from accounts.exchanges.base import Trade, VenueTrade
 from accounts.exchanges.paper import PaperVenue
 from accounts.models import Account, PaperOrder, PaperTrade
 from bots.models import Bot
 from marketdata import market
 from positions import execution, reconcile, tasks
+from positions.booking import ref_of
 from positions.execution import Intent
 from positions.models import Fill, Order, Position, UnmatchedFill
 from positions.reconcile import FRESH, GRACE, reconcile_account, reconcile_all, report_unmatched_fills
@@ -109,7 +111,7 @@ def test_f12_a_fresh_order_that_the_venue_shows_late_is_not_written_off(outside:
 
 def test_where_the_lookup_is_definitive_a_young_order_is_put_again_under_the_same_id(outside: Desk) -> None:
     assert outside.venue is not None
-    outside.venue.lookup_is_definitive = True
+    outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     order = unknown(outside, arrived=False)
     with later(FRESH - timedelta(seconds=1)):
         reconcile_account(outside.account.pk)
@@ -119,7 +121,7 @@ def test_where_the_lookup_is_definitive_a_young_order_is_put_again_under_the_sam
 
 def test_where_the_lookup_is_definitive_an_old_order_never_arrived(outside: Desk) -> None:
     assert outside.venue is not None
-    outside.venue.lookup_is_definitive = True
+    outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     order = unknown(outside, arrived=False)
     with later(FRESH):
         reconcile_account(outside.account.pk)
@@ -129,7 +131,7 @@ def test_where_the_lookup_is_definitive_an_old_order_never_arrived(outside: Desk
 
 def test_an_acknowledged_order_that_disappears_is_never_sent_again(outside: Desk) -> None:
     assert outside.venue is not None
-    outside.venue.lookup_is_definitive = True
+    outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     order = outside.open_limit("1", "90")
     outside.venue.orders.clear()
     reconcile_account(outside.account.pk)
@@ -163,7 +165,7 @@ def test_an_order_that_was_never_sent_is_ended_once_its_decision_is_stale(outsid
 def test_f14_a_kill_at_any_step_of_a_close_ends_in_one_close(outside: Desk) -> None:
     """Before the wire, after the wire, and while the answer is being booked."""
     assert outside.venue is not None
-    outside.venue.lookup_is_definitive = True
+    outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     for done in (False, True):
         position = outside.open("100", max_active_deals=9, max_deals_per_pair=9)
         order = execution.intend(
@@ -216,7 +218,7 @@ def test_f18_a_limit_close_that_was_cancelled_at_the_venue_is_noticed(outside: D
     assert outside.venue is not None
     position = outside.open("100")
     order = outside.place(position, Purpose.LIMIT_CLOSE, order_type=OrderType.LIMIT, limit_price=Decimal(130))
-    outside.venue.cancel(order.client_order_id)
+    outside.venue.cancel(ref_of(order))
     reconcile_account(outside.account.pk)
     position.refresh_from_db()
     order.refresh_from_db()
@@ -240,7 +242,7 @@ def test_a_cancel_whose_answer_was_lost_is_asked_again(outside: Desk, done: bool
 
 def test_an_order_to_be_cancelled_that_never_arrived_is_not_sent_again(outside: Desk) -> None:
     assert outside.venue is not None
-    outside.venue.lookup_is_definitive = True
+    outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     order = unknown(outside, arrived=False)
     execution.cancel(order, "ann@example.com")
     assert order.status == OrderStatus.SUBMITTED
@@ -335,9 +337,9 @@ def test_looking_at_resting_orders_without_news_costs_a_constant_number_of_queri
 # Executions of nobody -------------------------------------------------------------------------------------------------
 
 
-def stranger(name: str, at: datetime) -> tuple[None, str, Side, Trade]:
+def stranger(name: str, at: datetime) -> VenueTrade:
     trade = Trade(name, Decimal(100), Decimal(2), Decimal(200), Decimal(1), "USD", False, at)
-    return None, "BTC-USD", Side.BUY, trade
+    return VenueTrade(trade, "BTC-USD", Side.BUY)
 
 
 def test_f11_executions_of_nobody_are_reported_once_and_never_adopted(outside: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_f19_an_order_that_is_just_being_sent_is_not_called_cancelled(
 ) -> None:
     """A worker has marked a safety order and is about to send it; a person closes the deal. The venue, whose word is
     final, does not know the order yet."""
-    venue.lookup_is_definitive = True
+    venue.capabilities = replace(venue.capabilities, lookup_is_definitive=True)
     answers: list[str] = []
 
     def close() -> None:
