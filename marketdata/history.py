@@ -25,7 +25,7 @@ from marketdata.series import Candles, fill_gaps, oldest_first, resample
 from marketdata.store import store
 from marketdata.timeframes import Timeframe
 from notifications import outbox
-from tradebot.core import clock, scoping, stopping
+from tradebot.core import clock, once, scoping, stopping
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
 from tradebot.core.scoping import Scope, bound
 
@@ -215,6 +215,7 @@ def start_download(
         row = HistoryDownload.objects.create(
             owner=user, product=product, timeframe=wanted.value, start=first, end=last, cursor=first, status=status
         )
+        once.acted("download", row.pk)
         old = HistoryDownload.objects.filter(owner=user, status__in=OVER).order_by("-id").values_list("pk", flat=True)
         HistoryDownload.objects.filter(pk__in=list(old[KEPT:])).delete()
     if not inline:

@@ -34,7 +34,7 @@ from positions.booking import (
 from positions.intents import Intent, client_order_id, free_balance, intend, intend_open, next_sequence
 from positions.models import Order
 from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
-from tradebot.core import clock
+from tradebot.core import clock, once
 from tradebot.core.errors import MissingInformation, VenueError, VenueRejected, VenueThrottled
 
 __all__ = [
@@ -135,6 +135,7 @@ def _request_cancel(order: Order, actor: str) -> bool:
         lock_order(order)
         if order.status not in FINAL and (not order.cancel_actor or order.cancel_actor in MACHINES):
             write(order, cancel_actor=actor[:254])
+            once.acted("cancel", order.pk)
         if order.status == OrderStatus.INTENDED:
             conclude(order, OrderStatus.CANCELLED, "", f"Cancelled by {actor} before it was sent.")
         elif order.status not in FINAL:

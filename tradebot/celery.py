@@ -42,6 +42,7 @@ app.conf.beat_schedule = {
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
+    "old action keys": _every(3600, "tradebot.core.tasks.prune_action_keys"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
 }
 # Waiting for a venue's answers must not keep the cycle from its turn. Simulations and long downloads may take minutes

@@ -20,7 +20,7 @@ from django.db.models import Max
 from accounts.models import User
 from bots.models import Backtest, JobStatus, Sweep
 from notifications import outbox
-from tradebot.core import clock, scoping, stopping
+from tradebot.core import clock, once, scoping, stopping
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.scoping import Scope, bound
 
@@ -86,6 +86,7 @@ def add(job: Any, *, inline: bool = False) -> None:
     job.started_at = now if inline else None
     job.touched_at = now
     job.save()
+    once.acted(type(job).__name__.lower(), job.pk)
     model = type(job)
     over = model.objects.filter(owner_id=job.owner_id).exclude(status__in=UNDER_WAY).order_by("-id")
     model.objects.filter(pk__in=list(over.values_list("pk", flat=True)[KEPT:])).delete()

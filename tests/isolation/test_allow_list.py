@@ -69,6 +69,11 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "finds accounts with working orders, with resting orders, and exchange accounts; each is then handled alone",
     ),
     ("tradebot/core/audit.py", "detached"): (1, "an audit entry belongs to the owner of the thing, whoever acted"),
+    ("tradebot/core/once.py", "all_accounts"): (1, "retention of what requests were answered"),
+    ("tradebot/core/once.py", "detached"): (
+        1,
+        "what a request did is noted on the key of whoever sent it, whatever account it is done for",
+    ),
     ("tradebot/core/scoping.py", "Scope(reason)"): (2, "what all_accounts() and detached() make"),
 }
 """(file, way round) to how often, and why."""

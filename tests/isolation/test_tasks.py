@@ -57,6 +57,7 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.report_unmatched_fills": nothing,
+    "tradebot.core.tasks.prune_action_keys": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
