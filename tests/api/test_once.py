@@ -1,10 +1,10 @@
-"""A POST with an ``Idempotency-Key`` is carried out once: repeats get the first answer, whatever happened in between."""
+"""A POST with an ``Idempotency-Key`` is carried out once: repeats get the first answer, come what may in between."""
 
-# ruff: noqa: F811 (fixtures of other files are imported by their names)
+# Fixtures of other files are imported by their names:
+# ruff: noqa: F811
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import PaperEntry
 from bots.models import Bot
+from positions import funds
 from positions.models import Order, Position
 from tests.api.conftest import ClientOf, People
 from tests.api.test_deal_actions import deal, path  # noqa: F401 (deal is a fixture)
@@ -21,6 +22,7 @@ from tests.factories import ActionKeyFactory
 from tests.positions.conftest import MOMENT, Desk, moment, quoted  # noqa: F401 (fixtures)
 from tests.positions.outside import Killed
 from tradebot.core import clock, once
+from tradebot.core.errors import VenueRejected
 from tradebot.core.models import ActionKey, AuditEntry
 from tradebot.core.once import LEASE
 from tradebot.core.scoping import acting_for_account, detached
@@ -180,10 +182,10 @@ def test_a_repeat_while_the_first_is_under_way_says_so(people: People, client_of
 
 
 @pytest.fixture
-def owner(quoted: Desk) -> Iterator[APIClient]:
+def owner(quoted: Desk) -> APIClient:
     client = APIClient(raise_request_exception=True)
     client.force_login(quoted.account.owner)
-    yield client
+    return client
 
 
 def killed(client: APIClient, to: str, body: Any) -> None:
@@ -212,8 +214,6 @@ def test_f5_a_kill_while_the_venue_is_called_leaves_one_order(quoted: Desk, owne
 def test_a_kill_before_anything_was_written_lets_the_repeat_do_it(
     quoted: Desk, owner: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from positions import funds
-
     position = quoted.open("100")
     to, body = f"/api/positions/{position.pk}/add-funds/", {"amount": "50"}
 
@@ -234,8 +234,6 @@ def test_a_kill_before_anything_was_written_lets_the_repeat_do_it(
 
 def test_a_refusal_of_the_venue_is_the_answer_to_repeats(quoted: Desk, owner: APIClient) -> None:
     """The order exists, rejected: asking again with the same key must not make another one."""
-    from tradebot.core.errors import VenueRejected
-
     assert quoted.venue is not None
     position = quoted.open("100")
     to, body = f"/api/positions/{position.pk}/add-funds/", {"amount": "50"}
