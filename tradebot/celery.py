@@ -53,7 +53,7 @@ app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
-    "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},
+    "marketdata.tasks.download_*": {"queue": HISTORY_QUEUE},
     "marketdata.tasks.recover_downloads": {"queue": MARKET_QUEUE},
 }
 
