@@ -117,7 +117,9 @@ def place(
         raise OrderRefused("limit_close_working", "This deal has a limit close already. Change or cancel that one.")
     if handling.market_close_under_way(position) is not None:
         raise OrderRefused("close_working", "A close of this deal is on its way already.")
-    handling.stop_orders(position, actor, "Nothing was placed")
+    handling.stop_orders(position, actor, "Nothing was placed", spare_market_close=True)
+    if handling.market_close_under_way(position) is not None:  # written down meanwhile
+        raise OrderRefused("close_working", "A close of this deal is on its way already.")
     if position.status in POSITION_FINAL:
         return _answer(position, actor, "limit_close_placed", LimitState.CLOSED, None, raced=True)
     size = handling.part_to_close(position, base, share_pct, price)
