@@ -311,7 +311,7 @@ def run_download(
         return download
     if not complete:
         return _finish(download, HistoryDownload.Status.CANCELLED, tell)
-    if stopping.wanted():
+    if stopping.is_stopping():
         return _give_back(download)
     base = _base(download)
     download.gaps = gaps_of(download.product, base, base.open_time(download.start), download.end)
@@ -351,7 +351,7 @@ def _fetch(
             tell(download)
         if progress is not None:
             progress(progress_of(download))
-        if settled < last or stopping.wanted():
+        if settled < last or stopping.is_stopping():
             break
         if until is not None and time.monotonic() >= until:
             return None

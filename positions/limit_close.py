@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from positions import execution, handling
 from positions.execution import Intent
@@ -201,7 +201,7 @@ def _price(position: Position, price: Decimal) -> Decimal:
     return price
 
 
-def _end(position: Position, actor: str, order: Order, **wanted: object) -> Order:
+def _end(position: Position, actor: str, order: Order, **wanted: Any) -> Order:
     """Cancel the ``wanted`` orders, ``order`` among them, know their final state, and return it as it is then."""
     handling.stop_orders(position, actor, "Nothing was changed", **wanted)
     order.refresh_from_db()
@@ -229,6 +229,7 @@ def _send(
         exit_reason=ExitReason.LIMIT_CLOSE,
         actor=actor,
     )
+    handling.ask_for_funds(position)
     try:
         order = execution.intend(position, intent)
     except InvalidInput as error:

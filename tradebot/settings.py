@@ -318,6 +318,7 @@ MARKET = env.str("MARKET", default="auto")  # auto, coinbase or simulated: which
 COINBASE_URL = env.str("COINBASE_URL", default="https://api.coinbase.com")
 SIMULATED_SEED = env.int("SIMULATED_SEED", default=7)
 PRICE_MAX_AGE_SECONDS = env.int("PRICE_MAX_AGE_SECONDS", default=60)
+BALANCE_MAX_AGE_SECONDS = env.int("BALANCE_MAX_AGE_SECONDS", default=120)  # older: what an exchange holds is not known
 PAPER_START: dict[str, Decimal] = {"BTC": Decimal(1), "ETH": Decimal(10), "USD": Decimal(100_000)}
 
 # Runtime ------------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class Meter:
 
     def cancelled(self) -> bool:
         """Return whether somebody asked for the end. Raises LostClaim, Leaving."""
-        if stopping.wanted():
+        if stopping.is_stopping():
             raise Leaving
         if not self._stop and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()

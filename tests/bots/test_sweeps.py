@@ -374,11 +374,11 @@ def test_one_whose_process_ends_goes_back_into_the_queue_with_its_points(
         claimed = jobs.claim_next()
     assert isinstance(claimed, Sweep)
     assert sweeps.run_strand(claimed)
-    stopping.ask()
+    stopping.stop()
     try:
         assert not sweeps.run_strand(claimed)
     finally:
-        stopping.forget()
+        stopping.go_on()
     row.refresh_from_db()
     assert row.status == JobStatus.QUEUED
     with request_holder():

@@ -185,9 +185,9 @@ def test_one_whose_process_ends_goes_back_into_the_queue(
     start = ago(moment, hours=12)
     row = ask(person, start, start + 700 * 60)
     try:
-        row = work(row, progress=lambda share: stopping.ask())
+        row = work(row, progress=lambda share: stopping.stop())
     finally:
-        stopping.forget()
+        stopping.go_on()
     assert row.status == Status.QUEUED
     assert held(btc) == (start, start + 300 * 60)
     woken: list[int] = []
