@@ -14,10 +14,10 @@ from django.db import transaction
 
 from accounts import transfers
 from accounts.amounts import checked_amount, checked_currency
-from accounts.exchanges.factory import venue_of
+from accounts.exchanges.factory import capabilities_of
 from accounts.models import Account, Transfer
 from tradebot.core import audit, clock
-from tradebot.core.errors import InvalidInput, MissingInformation, NotFound
+from tradebot.core.errors import InvalidInput, NotFound
 
 __all__ = ["enter", "may_enter", "remove"]
 
@@ -26,12 +26,8 @@ NOTE_LENGTH = 200
 
 def may_enter(account: Account) -> bool:
     """Return whether transfers of this account are entered by hand: its venue does not list them."""
-    if account.is_paper:
-        return False
-    try:
-        return not venue_of(account).capabilities.lists_movements
-    except MissingInformation:  # a kind that cannot trade: nobody lists them
-        return True
+    offered = capabilities_of(account)
+    return offered is None or not offered.lists_movements
 
 
 def enter(account: Account, currency: str, amount: Decimal, at: datetime, note: str, actor: str) -> Transfer:

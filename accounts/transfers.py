@@ -21,7 +21,7 @@ import structlog
 from django.db.models import Max, Q
 
 from accounts.exchanges.base import Movement
-from accounts.exchanges.factory import venue_of
+from accounts.exchanges.factory import capabilities_of, venue_of
 from accounts.models import Account, Transfer
 from marketdata import past, pricelist, sources
 from marketdata.conversion import Rates
@@ -80,15 +80,14 @@ def read_all(account_ids: Iterable[int]) -> Read:
 def read_account(account_id: int) -> int:
     """Ask one account's venue for what it has not told before, and return how many transfers were new.
 
-    Never inside a transaction. A venue that does not list transfers is not asked. Raises VenueUnavailable, VenueDenied,
-    MissingInformation.
+    Never inside a transaction. A venue that does not list transfers is not asked. Raises VenueUnavailable,
+    VenueDenied.
     """
     with acting_for_account(account_id):
         account = Account.objects.get(pk=account_id)
-        venue = venue_of(account)
-        found = 0
-        if venue.capabilities.lists_movements:
-            found = record(account, venue.movements_since(_since(account)))
+        offered, found = capabilities_of(account), 0
+        if offered is not None and offered.lists_movements:
+            found = record(account, venue_of(account).movements_since(_since(account)))
         value_missing(account)
     return found
 

@@ -120,11 +120,13 @@ class MarketSource(ABC):
         """Return quotes by symbol; a symbol whose price is not known is absent. Raises VenueUnavailable."""
 
     def price_list(self) -> dict[str, Decimal]:
-        """Return the last price of every product that has one, for looking at, not for deciding.
+        """Return the last price of every product that has one, in as few requests as the market offers, for what has to
+        be valued rather than traded. Raises VenueUnavailable.
 
-        A market that can say so in one request answers it in one. Raises VenueUnavailable.
+        By default: the last prices of all products that are online.
         """
-        return {symbol: quote.last for symbol, quote in self.tickers(row.symbol for row in self.products()).items()}
+        online = [product.symbol for product in self.products() if product.status == "online"]
+        return {symbol: quote.last for symbol, quote in self.tickers(online).items()}
 
     @abstractmethod
     def book(self, symbol: str, depth: int = 50) -> Book:

@@ -18,6 +18,7 @@ from positions.portfolio import page, untracked
 from positions.portfolio.forms import PortfolioFilter, TransferForm
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting
 from tradebot.core.zones import zone_of
 
 __all__ = ["left_out", "portfolio", "transfer_enter", "transfer_remove"]
@@ -32,6 +33,7 @@ def portfolio(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def transfer_enter(request: SignedInRequest, pk: int) -> HttpResponse:
     """Enter a deposit or withdrawal of an account whose venue does not list them."""
     account = get_object_or_404(Account.objects.editable(), pk=pk)
@@ -52,6 +54,7 @@ def transfer_enter(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def transfer_remove(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take out a transfer that was entered by hand."""
     transfer = get_object_or_404(Transfer.objects.editable(), pk=pk)
@@ -66,6 +69,7 @@ def transfer_remove(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def left_out(request: SignedInRequest, pk: int) -> HttpResponse:
     """Leave a currency out of what an account is worth, or count it again."""
     account = get_object_or_404(Account.objects.editable(), pk=pk)
