@@ -43,7 +43,7 @@ SOUGHT_FOR: Final = timedelta(days=7)
 VALUED_AT_ONCE: Final = 25
 """Transfers of one account whose value is looked for in one run: each may cost requests."""
 
-LOOPS: Final = {"transfers": 300}
+LOOPS: Final = {"transfers": 900}
 health.LOOPS.update(LOOPS)
 
 

@@ -42,7 +42,7 @@ app.conf.beat_schedule = {
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
     "products": _every(3600, "bots.tasks.refresh_products"),
-    "transfers": _every(300, "accounts.tasks.read_transfers"),
+    "transfers": _every(900, "accounts.tasks.read_transfers"),
     "value snapshots": _every(900, "positions.tasks.take_value_snapshots"),
     "lost backtests": _every(60, "bots.backtesting.tasks.recover"),
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),

@@ -241,16 +241,15 @@ class CoinbaseSource(MarketSource):
             return self._session
 
     def _get(self, path: str, parameters: Mapping[str, Any], *, patient: bool = True) -> dict[str, Any]:
+        """Ask until there is an answer; with ``patient=False`` once, and not for long."""
         try:
+            if not patient:
+                return self._get_once(path, parameters, IMPATIENT_TIMEOUT)
             for attempt in stamina.retry_context(
-                on=_when_to_retry,
-                attempts=self.attempts if patient else 1,
-                timeout=45.0,
-                wait_initial=0.5,
-                wait_max=8.0,
+                on=_when_to_retry, attempts=self.attempts, timeout=45.0, wait_initial=0.5, wait_max=8.0
             ):
                 with attempt:
-                    return self._get_once(path, parameters, self.timeout if patient else IMPATIENT_TIMEOUT)
+                    return self._get_once(path, parameters, self.timeout)
         except _TryAgain as error:
             raise VenueUnavailable("unavailable", f"Coinbase did not answer: {error}", path=path) from error
         raise AssertionError("unreachable")
