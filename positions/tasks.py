@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from positions import daymarks, standstill
 from positions import reconcile as service
 from tradebot.core import health
 
-__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills"]
+__all__ = [
+    "cancel_entries",
+    "cancel_entries_of_stopped",
+    "mark_days",
+    "monitor_resting",
+    "reconcile",
+    "report_unmatched_fills",
+]
 
 
 @shared_task
@@ -29,3 +37,23 @@ def report_unmatched_fills() -> None:
     """Report executions that belong to no order of ours."""
     with health.loop("unmatched fills", service.LOOPS["unmatched fills"]):
         service.report_all_unmatched_fills()
+
+
+@shared_task
+def cancel_entries(account_id: int) -> None:
+    """Take back what a stopped account still has in the book to buy with."""
+    standstill.cancel_entries(account_id)
+
+
+@shared_task
+def cancel_entries_of_stopped() -> None:
+    """Do so for every stopped account, until nothing is left."""
+    with health.loop(standstill.LOOP, standstill.LOOP_SECONDS):
+        standstill.cancel_entries_of_stopped()
+
+
+@shared_task
+def mark_days() -> None:
+    """Keep the figures that daily loss limits are counted from."""
+    with health.loop(daymarks.LOOP, daymarks.LOOP_SECONDS):
+        daymarks.mark_all()

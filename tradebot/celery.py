@@ -34,6 +34,8 @@ app.conf.beat_schedule = {
     "dispatch": _every(2, "bots.tasks.dispatch_cycle"),
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
+    "stopped accounts": _every(30, "positions.tasks.cancel_entries_of_stopped"),
+    "day marks": _every(60, "positions.tasks.mark_days"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
