@@ -20,8 +20,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.db import transaction
 
+from accounts.exchanges import factory
 from accounts.exchanges.base import Balance, KeyPermissions, Venue
 from accounts.exchanges.connectable import Connectable, offered_as
 from accounts.models import Account, ExchangeCredential, User
@@ -81,7 +84,7 @@ def read_keys(exchange: str, api_key: str, api_secret: str, passphrase: str = ""
         "passphrase": passphrase.strip(),
     }
     for field, text in found.items():
-        if field == "passphrase" and not venue.capabilities.needs_passphrase:
+        if field == "passphrase" and not venue.wants_passphrase:
             if text:
                 raise InvalidInput("not_wanted", f"{venue.name} knows no passphrase: leave it empty.", field=field)
             continue
@@ -89,6 +92,7 @@ def read_keys(exchange: str, api_key: str, api_secret: str, passphrase: str = ""
             raise InvalidInput("required", "This is needed.", field=field)
         if len(text) > LONGEST:
             raise InvalidInput("too_long", f"It has at most {LONGEST} characters.", field=field)
+    _check_private_key(found["api_secret"])
     if not found["api_key"].isprintable() or any(blank in found["api_key"] for blank in " \t"):
         raise InvalidInput("bad_key", "A key's name is one word, without blanks or line ends.", field="api_key")
     return Keys(*(Secret(text) for text in found.values()))
@@ -166,6 +170,7 @@ def replace_keys(account: Account, actor: str, keys: Keys, *, accept_withdrawal:
         row.save(update_fields=["keys_changed"])
         _store(row, keys, check, before)
         _note(row, actor, "keys_replaced", check, accepted_withdrawal=accept_withdrawal)
+    factory.retire(row.pk)
     return check
 
 
@@ -179,6 +184,7 @@ def remove_keys(account: Account, actor: str) -> Account:
     removed = ExchangeCredential.objects.filter(account=row).delete()[0]
     if not removed:
         return row
+    transaction.on_commit(lambda: factory.retire(row.pk))
     row.keys_changed += 1
     if row.trading_state == Account.TradingState.ARMED:
         row.trading_state = Account.TradingState.READ_ONLY
@@ -232,10 +238,7 @@ def _asked(venue: Connectable, account: Account) -> KeyCheck:
     except TradebotError as error:
         raise InvalidInput("key_refused", error.message, field="api_key") from None
     except ValueError:
-        # A private key that is none: libraries say so in words that may hold parts of it.
-        raise InvalidInput(
-            "bad_secret", "This is not a secret of the form that the exchange gives out.", field="api_secret"
-        ) from None
+        raise _bad_secret() from None
     fees = None
     try:
         fees = connection.fee_rates()
@@ -267,7 +270,7 @@ def _refuse_unfit(venue: Connectable, permissions: KeyPermissions, accept_withdr
 
 
 def _count(user_id: int) -> None:
-    wait = seconds_to_wait("key checks", str(user_id), CHECKS, CHECKS_SECONDS)
+    wait = seconds_to_wait("key_checks", str(user_id), CHECKS, CHECKS_SECONDS)
     if wait:
         raise VenueThrottled(
             "too_many_checks",
@@ -319,6 +322,15 @@ def _own_exchange_account(account: Account) -> Account:
     return row
 
 
+def _bad_secret() -> InvalidInput:
+    # Libraries say more, in words that may hold parts of what was typed.
+    return InvalidInput(
+        "bad_secret",
+        "This is not a secret of the form that the exchange gives out. Copy all of it, first and last line included.",
+        field="api_secret",
+    )
+
+
 # Tidying up -----------------------------------------------------------------------------------------------------------
 
 
@@ -340,3 +352,13 @@ def _tidy_secret(text: str) -> str:
     packed = "".join(body.split())
     lines = [packed[at : at + 64] for at in range(0, len(packed), 64)]
     return "\n".join([begin, *lines, end]) + "\n"
+
+
+def _check_private_key(text: str) -> None:
+    """Raise InvalidInput for what begins like a private key and cannot be read as one."""
+    if "-----BEGIN" not in text:
+        return
+    try:
+        load_pem_private_key(text.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _bad_secret() from None

@@ -35,6 +35,7 @@ app.conf.beat_schedule = {
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "stopped accounts": _every(30, "positions.tasks.cancel_entries_of_stopped"),
+    "panic sales": _every(10, "bots.panic.tasks.go_on_with_all"),
     "day marks": _every(60, "positions.tasks.mark_days"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
