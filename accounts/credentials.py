@@ -106,9 +106,7 @@ def try_keys(exchange: str, keys: Keys, *, accept_withdrawal: bool = False) -> K
     """
     venue = offered_as(exchange)
     account = Account(kind=Account.Kind.EXCHANGE, exchange=exchange)
-    account.credential = ExchangeCredential(
-        account=account, api_key=keys.api_key, api_secret=keys.api_secret, passphrase=keys.passphrase
-    )
+    account.credential = _filled(ExchangeCredential(account=account), keys)
     check = _asked(venue, account)
     _refuse_unfit(venue, check.permissions, accept_withdrawal)
     return check
@@ -292,12 +290,17 @@ def _refuse_known_key(owner_id: int, keys: Keys, besides: int | None = None) -> 
 
 
 def _store(account: Account, keys: Keys, check: KeyCheck, row: ExchangeCredential | None = None) -> None:
-    row = row or ExchangeCredential(account=account)
-    row.api_key, row.api_secret, row.passphrase = keys.api_key, keys.api_secret, keys.passphrase
+    row = _filled(row or ExchangeCredential(account=account), keys)
     row.version, row.updated_at, row.checked_at, row.problem = account.keys_changed, clock.now(), clock.now(), ""
     for name, value in _said(check.permissions).items():
         setattr(row, name, value)
     row.save()
+
+
+def _filled(row: ExchangeCredential, keys: Keys) -> ExchangeCredential:
+    for name in ("api_key", "api_secret", "passphrase"):
+        setattr(row, name, getattr(keys, name))
+    return row
 
 
 def _said(permissions: KeyPermissions) -> dict[str, Any]:

@@ -38,6 +38,8 @@ from bots.models import (
     BotTemplate,
     CoinReview,
     Decision,
+    PanicRun,
+    PanicStep,
     ReplayRun,
     Sweep,
     SweepPoint,
@@ -560,3 +562,31 @@ class DayMarkFactory(_Factory):
     at = factory.LazyFunction(clock.now)
     day = factory.LazyAttribute(lambda o: o.at.date())
     latest_at = factory.SelfAttribute("at")
+
+
+class PanicRunFactory(_Factory):
+    """A panic sale under way; ``finished=True`` makes one that has ended well."""
+
+    class Meta:
+        model = PanicRun
+
+    class Params:
+        finished = factory.Trait(
+            status="finished", finished_at=factory.LazyFunction(clock.now), orders_left=0, deals_left=0
+        )
+
+    account = factory.SubFactory(AccountFactory)
+    actor = factory.SelfAttribute("account.owner.email")
+
+
+class PanicStepFactory(_Factory):
+    """A deal that is closed."""
+
+    class Meta:
+        model = PanicStep
+
+    run = factory.SubFactory(PanicRunFactory)
+    account = factory.SelfAttribute("run.account")
+    kind = "sell"
+    state = "done"
+    what = "BTC-USD"

@@ -218,6 +218,7 @@ class _Turn:
 
     def _sell(self, step: PanicStep) -> None:
         deal = step.position
+        assert deal is not None
         deal.refresh_from_db(from_queryset=Position.objects.select_related("product", "account"))
         if deal.status in POSITION_FINAL:
             self._done(step, f"The deal is {deal.status}.")

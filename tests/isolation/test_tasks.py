@@ -35,6 +35,16 @@ def foreign_sweep(world: World) -> list[Any]:
     return [world.bob.pk, world.private["sweep"].pk, 0, 1]
 
 
+def foreign_run(world: World) -> list[Any]:
+    """Ann's panic sale. It has ended, so nobody's message carries it on."""
+    return [world.private["panic"].pk]
+
+
+def foreign_account(world: World) -> list[Any]:
+    """Ann's account, which is not stopped: a message alone cancels nothing."""
+    return [world.private["account"].pk]
+
+
 def foreign_download(world: World) -> list[Any]:
     """Ann's download as if it were Bob's."""
     return [world.bob.pk, world.private["download"].pk]
@@ -45,6 +55,8 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
+    "bots.panic.tasks.go_on": foreign_run,
+    "bots.panic.tasks.go_on_with_all": nothing,
     "bots.tasks.dispatch_cycle": nothing,
     "bots.tasks.prune_decisions": nothing,
     "bots.tasks.refresh_candles": nothing,
@@ -54,6 +66,9 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "marketdata.tasks.download_history": foreign_download,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
+    "positions.tasks.cancel_entries": foreign_account,
+    "positions.tasks.cancel_entries_of_stopped": nothing,
+    "positions.tasks.mark_days": nothing,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.report_unmatched_fills": nothing,
@@ -65,6 +80,9 @@ OVER_ALL: Final = {
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
+    "bots.panic.tasks.go_on_with_all": "goes on with panic sales of everybody, each in a scope of its account",
+    "positions.tasks.cancel_entries_of_stopped": "takes back entries of every stopped account, each in its own scope",
+    "positions.tasks.mark_days": "marks the day of every account with a limit, and drops marks that nothing needs",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
