@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from allauth.account.authentication import get_authentication_records
+from allauth.account.models import EmailAddress
 from allauth.mfa.base.forms import BaseAuthenticateForm
 from allauth.mfa.models import Authenticator
 from django.http import HttpRequest
@@ -18,7 +19,15 @@ from django.http import HttpRequest
 from accounts.models import User
 from tradebot.core.errors import InvalidInput
 
-__all__ = ["KEY_COUNTS_FOR", "confirm", "confirmed_for_keys", "has_second_factor", "remember_for_keys", "takes_codes"]
+__all__ = [
+    "KEY_COUNTS_FOR",
+    "confirm",
+    "confirmed_for_keys",
+    "has_second_factor",
+    "may_set_one_up",
+    "remember_for_keys",
+    "takes_codes",
+]
 
 KEY_COUNTS_FOR: Final = 300
 """Seconds for which a confirmation with a security key, or one for typing keys in again, counts."""
@@ -34,6 +43,11 @@ def has_second_factor(user: User) -> bool:
 def takes_codes(user: User) -> bool:
     """Return whether the person can type a code: an authenticator app is set up."""
     return bool(Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists())
+
+
+def may_set_one_up(user: User) -> bool:
+    """Return whether the person can set up a second factor now: their e-mail address is confirmed."""
+    return bool(EmailAddress.objects.filter(user=user, verified=True).exists())
 
 
 def confirm(user: User, code: str, request: HttpRequest | None = None) -> None:

@@ -40,11 +40,11 @@ class UnseenText(forms.Textarea):
         return ""
 
 
-def code_field(*, required: bool = False) -> forms.CharField:
-    """Return the field for the second factor's code."""
+def code_field() -> forms.CharField:
+    """Return the field for the second factor's code. Who has a security key only confirms with that instead."""
     return forms.CharField(
         label="Code of your authenticator app",
-        required=required,
+        required=False,
         max_length=40,
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "class": "code-input", "size": 10}
@@ -56,17 +56,20 @@ def code_field(*, required: bool = False) -> forms.CharField:
 class KeysForm(forms.Form):
     """The parts of an exchange's keys, as that exchange calls them."""
 
-    api_key = forms.CharField(widget=UnseenInput, strip=False, required=False)
-    api_secret = forms.CharField(widget=UnseenInput, strip=False, required=False)
-    passphrase = forms.CharField(widget=UnseenInput, strip=False, required=False)
+    api_key = forms.CharField(widget=UnseenInput, strip=False)
+    api_secret = forms.CharField(widget=UnseenInput, strip=False)
+    passphrase = forms.CharField(widget=UnseenInput, strip=False)
     accept_withdrawal = forms.BooleanField(
         required=False, label="The key may withdraw, and I want to connect it all the same"
     )
     code = code_field()
 
-    def __init__(self, *args: Any, venue: Connectable, asks_code: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, venue: Connectable, asks_code: bool = True, takes_codes: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.venue = venue
+        self.fields["code"].required = takes_codes
         described = {field.name: field for field in venue.fields}
         for name in ("api_key", "api_secret", "passphrase"):
             if name not in described:
@@ -106,9 +109,10 @@ class ArmForm(forms.Form):
     )
     code = code_field()
 
-    def __init__(self, *args: Any, account: Account, asks_code: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, account: Account, takes_codes: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if account.is_paper or not asks_code:
+        self.fields["code"].required = takes_codes
+        if account.is_paper:
             del self.fields["code"]
 
 

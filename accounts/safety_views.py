@@ -43,15 +43,19 @@ def exchange_connect(request: SignedInRequest) -> HttpResponse:
         "venue": venue,
         "venues": offered(),
         "ready": confirming.has_second_factor(request.user),
+        "ready_mail": confirming.may_set_one_up(request.user),
         "takes_codes": confirming.takes_codes(request.user),
     }
     asks_code = not confirming.confirmed_for_keys(request)
     if request.method == "GET" or not context["ready"]:
         context["form"] = safety_forms.ConnectForm(
-            venue=venue, asks_code=asks_code, initial={"name": f"{venue.name} main"}
+            venue=venue,
+            asks_code=asks_code,
+            takes_codes=context["takes_codes"],
+            initial={"name": f"{venue.name} main"},
         )
         return render(request, "accounts/connect.html", context, status=200 if request.method == "GET" else 422)
-    form = safety_forms.ConnectForm(request.POST, venue=venue, asks_code=asks_code)
+    form = safety_forms.ConnectForm(request.POST, venue=venue, asks_code=asks_code, takes_codes=context["takes_codes"])
 
     def connect() -> Account:
         keys = credentials.read_keys(venue.slug, *form.keys)
@@ -80,17 +84,18 @@ def account_keys(request: SignedInRequest, pk: int) -> HttpResponse:
     venue = offered_as(account.exchange)
     ready = confirming.has_second_factor(request.user)
     asks_code = not confirming.confirmed_for_keys(request)
-    context = {
+    context: dict[str, Any] = {
         "nav": "accounts",
         "venue": venue,
         "account": account,
         "ready": ready,
+        "ready_mail": confirming.may_set_one_up(request.user),
         "takes_codes": confirming.takes_codes(request.user),
     }
     if request.method == "GET" or not ready:
-        context["form"] = safety_forms.KeysForm(venue=venue, asks_code=asks_code)
+        context["form"] = safety_forms.KeysForm(venue=venue, asks_code=asks_code, takes_codes=context["takes_codes"])
         return render(request, "accounts/connect.html", context, status=200 if request.method == "GET" else 422)
-    form = safety_forms.KeysForm(request.POST, venue=venue, asks_code=asks_code)
+    form = safety_forms.KeysForm(request.POST, venue=venue, asks_code=asks_code, takes_codes=context["takes_codes"])
 
     def replace() -> Any:
         keys = credentials.read_keys(venue.slug, *form.keys)
@@ -162,7 +167,9 @@ def account_keys_remove(request: SignedInRequest, pk: int) -> HttpResponse:
 def account_arm(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let the account trade, after its name was typed and the second factor confirmed."""
     account = own_account(request, pk)
-    form = safety_forms.ArmForm(request.POST, account=account, auto_id="arm_%s")
+    form = safety_forms.ArmForm(
+        request.POST, account=account, takes_codes=confirming.takes_codes(request.user), auto_id="arm_%s"
+    )
     if form.is_valid():
         try:
             trading.check_name(account, form.cleaned_data["name"])  # a code is not spent on a misspelt name

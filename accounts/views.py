@@ -291,10 +291,12 @@ def account_page(request: SignedInRequest, account: Account, **bound_forms: Base
             }
     if owned:
         ready = account.is_paper or confirming.has_second_factor(request.user)
+        takes_codes = confirming.takes_codes(request.user)
         context |= {
             "ready": ready,
-            "takes_codes": confirming.takes_codes(request.user),
-            "arm_form": safety_forms.ArmForm(account=account, auto_id="arm_%s"),
+            "ready_mail": ready or confirming.may_set_one_up(request.user),
+            "takes_codes": takes_codes,
+            "arm_form": safety_forms.ArmForm(account=account, takes_codes=takes_codes, auto_id="arm_%s"),
             "limits_form": safety_forms.LimitsForm(
                 instance=context["limits"], account=account, asks_code=ready, auto_id="limits_%s"
             ),

@@ -28,7 +28,8 @@ def panic_new(request: SignedInRequest, pk: int) -> HttpResponse:
     if (under_way := services.running_run(account)) is not None:
         return redirect("panic_run", pk=under_way.pk)
     ready = account.is_paper or confirming.has_second_factor(request.user)
-    form = ArmForm(request.POST if request.method == "POST" else None, account=account)
+    takes_codes = confirming.takes_codes(request.user)
+    form = ArmForm(request.POST if request.method == "POST" else None, account=account, takes_codes=takes_codes)
     if request.method == "POST" and ready and form.is_valid():
         try:
             trading.check_name(account, form.cleaned_data["name"])
@@ -44,7 +45,8 @@ def panic_new(request: SignedInRequest, pk: int) -> HttpResponse:
         "account": account,
         "form": form,
         "ready": ready,
-        "takes_codes": confirming.takes_codes(request.user),
+        "ready_mail": ready or confirming.may_set_one_up(request.user),
+        "takes_codes": takes_codes,
         "outlook": services.outlook(account),
         "bots": Bot.objects.filter(account=account, status=Bot.Status.RUNNING).count(),
         "last": PanicRun.objects.filter(account=account).first(),

@@ -99,6 +99,9 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "main"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
+            # Django brings handlers of its own, whose lines would go past our formatter.
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.server": {"handlers": [], "level": "INFO", "propagate": True},
             "daphne": {"level": "WARNING"},
             "django_structlog": {"level": "WARNING"},
             "celery": {"level": "WARNING"},
