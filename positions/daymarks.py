@@ -22,7 +22,8 @@ import structlog
 from django.db import transaction
 from django.db.models import Q
 
-from accounts.models import Account, PaperTerms, TradingLimits, VenueFunds
+from accounts.balances import fees_of
+from accounts.models import Account, TradingLimits
 from marketdata import market
 from positions import ledger
 from positions.booking import totals_by_position
@@ -30,7 +31,7 @@ from positions.models import DayMark, Position
 from positions.states import POSITION_ACTIVE, PositionStatus
 from positions.worth import rates
 from tradebot.core import clock, health
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, dec, plain
+from tradebot.core.decimals import MONEY, ZERO, dec, plain
 from tradebot.core.errors import MissingInformation, TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
@@ -122,7 +123,7 @@ def _results(account: Account, since: datetime | None) -> Results:
     holding = [deal for deal in deals if deal.status in POSITION_ACTIVE or deal.status == PositionStatus.CANCELLED]
     totals = {pk: found for pk, found in totals_by_position(holding).items() if not found.is_flat}
     quotes = market.quotes(account.exchange, {deal.product.symbol for deal in holding if deal.pk in totals})
-    taker = _taker(account) if totals else ZERO
+    taker = fees_of([account.pk])[account.pk][1] if totals else ZERO
     earned: Results = defaultdict(lambda: ZERO)
     with localcontext(MONEY):
         for deal in deals:
@@ -134,15 +135,6 @@ def _results(account: Account, since: datetime | None) -> Results:
                 raise MissingInformation("missing_price", f"There is no current price of {deal.product.symbol}.")
             earned[deal.product.quote] += ledger.unrealised(held, quote.mark, taker).profit
     return dict(earned)
-
-
-def _taker(account: Account) -> Decimal:
-    if account.is_paper:
-        return (PaperTerms.objects.filter(account=account).first() or PaperTerms()).taker_fee_pct / HUNDRED
-    fee = VenueFunds.objects.filter(account=account).values_list("taker_fee", flat=True).first()
-    if fee is None:
-        raise MissingInformation("fees_unknown", "The account's fees are not known.")
-    return dec(fee)
 
 
 def _today(account: Account, now: datetime) -> date:

@@ -115,11 +115,16 @@ class PaperVenue:
 
     def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`. Refused orders are known too, with status rejected and the code."""
-        return self._known(ref.client_order_id)
+        if ref.client_order_id is not None:
+            return self._known(ref.client_order_id)
+        reports = self._reports(PaperOrder.objects.filter(venue_order_id=ref.venue_order_id))
+        return reports[0] if reports else None
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`. Two queries."""
-        orders = PaperOrder.objects.filter(client_order_id__in=[ref.client_order_id for ref in refs])
+        orders = PaperOrder.objects.filter(
+            client_order_id__in=[ref.client_order_id for ref in refs if ref.client_order_id]
+        )
         return {report.client_order_id: report for report in self._reports(orders) if report.client_order_id}
 
     def open_orders(self) -> list[OrderReport]:

@@ -69,8 +69,13 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.cancel_entries": foreign_account,
     "positions.tasks.cancel_entries_of_stopped": nothing,
     "positions.tasks.mark_days": nothing,
+    "positions.tasks.ask_for_balances": nothing,
+    "positions.tasks.compare_account": foreign_account,
     "positions.tasks.monitor_resting": nothing,
+    "positions.tasks.poll_account": foreign_account,
     "positions.tasks.reconcile": nothing,
+    "positions.tasks.reconcile_account": foreign_account,
+    "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
@@ -83,6 +88,8 @@ OVER_ALL: Final = {
     "bots.panic.tasks.go_on_with_all": "goes on with panic sales of everybody, each in a scope of its account",
     "positions.tasks.cancel_entries_of_stopped": "takes back entries of every stopped account, each in its own scope",
     "positions.tasks.mark_days": "marks the day of every account with a limit, and drops marks that nothing needs",
+    "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
+    "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
