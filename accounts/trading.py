@@ -103,10 +103,10 @@ def _move(row: Account, state: str, actor: str, action: str) -> Account:
         row.owner_id, actor, action, f"account:{row.pk}", name=row.name, before=str(before), live=not row.is_paper
     )
     payload = {
-        "level": "attention" if state == State.KILLED else "info",
         "code": action,
-        "title": f"{row.name}: {row.get_trading_state_display().lower()}",
-        "account": row.name,
+        "level": "warning" if state == State.KILLED else "info",
+        "message": f"{row.name} is {row.get_trading_state_display().lower()} now, by {actor}.",
+        "account_id": row.pk,
         "trading_state": str(state),
     }
     outbox.publish(people_of_account(row.pk), "notification", payload, row.pk)

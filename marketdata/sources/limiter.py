@@ -61,12 +61,21 @@ class Windows:
 
 
 class AddressLimiter:
-    """At most ``per_second`` requests in any clock second, and none at all during a pause the venue asked for."""
+    """At most ``per_second`` requests in any clock second (or what a :class:`Rate` says), and none during a pause that
+    the venue asked for."""
 
-    def __init__(self, address: str, per_second: int | Rate) -> None:
+    def __init__(
+        self,
+        address: str,
+        per_second: int | Rate,
+        *,
+        now: Callable[[], float] = time.time,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.address = address
         self.rate = per_second if isinstance(per_second, Rate) else Rate(per_second)
-        self.windows = Windows(address)
+        self.windows = Windows(address, now)
+        self._wait = wait
 
     def acquire(self) -> None:
         """Wait for a place. Raises VenueThrottled when paused or when no place came free in 15 seconds."""
@@ -75,11 +84,13 @@ class AddressLimiter:
                 raise VenueThrottled(
                     "throttled", "The venue asked us to send no requests for a while.", retry_after=left
                 )
-            deadline = time.monotonic() + MAX_WAIT_SECONDS
+            waited = 0.0
             while self.windows.add("public", self.rate) > self.rate.count:
-                if time.monotonic() > deadline:
-                    raise VenueThrottled("throttled", "Too many requests are waiting for this venue.", retry_after=1)
-                time.sleep(self.windows.until_next(self.rate))
+                left = self.windows.until_next(self.rate)
+                if waited + left > MAX_WAIT_SECONDS:
+                    raise VenueThrottled("throttled", "Too many requests are waiting for this venue.", retry_after=left)
+                waited += left
+                self._wait(left)
         except (RedisError, OSError) as error:
             log.error("limiter.cache_unavailable", address=self.address, error=str(error))
 

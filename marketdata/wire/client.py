@@ -4,9 +4,11 @@ ccxt signs requests and knows each exchange's error words. Everything else it wo
 replaced: no repeats, no rate limiting (ours is shared between processes), no proxies, no redirects, no logging of
 requests, no answer kept on the client. A client speaks to one address and to no other.
 
-Numbers with a point in answers stay text, so that no float gets between the venue and us. What happened to each request
-(was it sent, was it answered, how) is noted on the :class:`Exchanged` of the call in progress, because an error's
-meaning depends on it more than on its class; see :mod:`marketdata.wire.failures`.
+Fractions in answers stay text until they are ``Decimal``, so that no float gets between the venue and us. ccxt sets
+rounding in the decimal context that it runs in, so whoever calls a client does it in a context of its own.
+
+What happened to each request (was it sent, was it answered, how) is noted on the :class:`Exchanged` of the call in
+progress, because an error's meaning depends on it more than on its class; see :mod:`marketdata.wire.failures`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache as remembered
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,10 +97,12 @@ class _Transport:
 
     if TYPE_CHECKING:
         handle_errors: Any
+        safe_number: Any
         handle_http_status_code: Any
     session: Any
     base_url: str
     read_seconds: float
+    number = Decimal  # what ccxt makes of each number in an answer
     clock_offset: float = 0.0
     """Seconds by which the venue's clock is ahead of ours."""
 
@@ -109,6 +114,12 @@ class _Transport:
 
     def microseconds(self) -> int:
         return int((time.time() + self.clock_offset) * 1_000_000)
+
+    def parse_order_book_bid_ask(
+        self, bidask: Any, price_key: Any = 0, amount_key: Any = 1, count_or_id_key: Any = 2
+    ) -> list[Any]:
+        """ccxt's own makes floats."""
+        return [self.safe_number(bidask, price_key), self.safe_number(bidask, amount_key)]
 
     def set_last_request(self, request: Any) -> None:
         """Nothing is kept: a request holds a signature, and several threads share the client."""
@@ -236,7 +247,6 @@ def client_of(
         )
     client.session.close()
     client.session = _session()
-    client.number = str
     client.on_json_response = decoded
     client.has = {**client.has, "fetchCurrencies": False}
     client.base_url, client.read_seconds = base_url.rstrip("/"), read_seconds

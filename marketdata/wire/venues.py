@@ -5,8 +5,11 @@ Addresses are the operator's (``COINBASE_URL`` and its like); no form of a user 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from marketdata.timeframes import Timeframe
 
 __all__ = ["LIVE", "Allowance", "Rate", "VenueInfo", "get"]
 
@@ -30,7 +33,10 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class VenueInfo:
-    """An exchange. ``setting`` names the setting with its address, which by default is ``url``."""
+    """An exchange. ``setting`` names the setting with its address, which by default is ``url``.
+
+    ``book_sizes`` are the depths of an order book that may be asked for, ``options`` what ccxt is told.
+    """
 
     slug: str
     name: str
@@ -38,6 +44,9 @@ class VenueInfo:
     url: str
     allowance: Allowance
     candles_per_request: int
+    timeframes: tuple[Timeframe, ...]
+    book_sizes: tuple[int, ...] = (50, 100, 500)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def base_url(self) -> str:
         """Return the address that the operator has set."""
@@ -46,35 +55,74 @@ class VenueInfo:
         return str(getattr(settings, self.setting)).rstrip("/")
 
 
+def _frames(names: str) -> tuple[Timeframe, ...]:
+    return tuple(Timeframe(name) for name in names.split())
+
+
 LIVE: Final = {
     info.slug: info
     for info in (
-        # 30 private requests a second for each user, 10 public ones for each address.
         VenueInfo(
             "coinbase",
             "Coinbase",
             "COINBASE_URL",
             "https://api.coinbase.com",
+            # 30 private requests a second for each user, 10 public ones for each address.
             Allowance(Rate(25), Rate(200), Rate(10)),
             300,
+            _frames("1m 5m 15m 30m 1h 2h 6h 1d"),
+            options={"advanced": True},
         ),
-        # 6,000 units of weight a minute for each address, keys or not; a look at orders or wallets costs 4 to 80.
         VenueInfo(
             "binance",
             "Binance",
             "BINANCE_URL",
             "https://api.binance.com",
-            Allowance(Rate(8), Rate(12), Rate(6)),
+            # 6,000 units of weight a minute for each address, keys or not; orders and wallets cost 1 to 80.
+            Allowance(Rate(10), Rate(24), Rate(6)),
             1000,
+            _frames("1m 3m 5m 15m 30m 1h 2h 4h 6h 12h 1d 3d 1w"),
+            options={
+                "fetchMarkets": {"types": ["spot"]},
+                "defaultType": "spot",
+                "warnOnFetchOpenOrdersWithoutSymbol": False,
+                "fetchMargins": False,
+            },
         ),
-        # A counter for each key: it holds 15 and is paid back at one in three seconds.
         VenueInfo(
-            "kraken", "Kraken", "KRAKEN_URL", "https://api.kraken.com", Allowance(Rate(7, 15), Rate(20), Rate(1)), 720
+            "kraken",
+            "Kraken",
+            "KRAKEN_URL",
+            "https://api.kraken.com",
+            # A counter for each key: it holds 15 and is paid back at one in three seconds. One public request a second.
+            Allowance(Rate(7, 15), Rate(20), Rate(1)),
+            720,
+            _frames("1m 5m 15m 30m 1h 4h 1d"),
         ),
-        # 10 to 20 a second for each key and endpoint, 600 in five seconds for each address.
-        VenueInfo("bybit", "Bybit", "BYBIT_URL", "https://api.bybit.com", Allowance(Rate(8), Rate(80), Rate(20)), 1000),
-        # 20 to 60 in two seconds for each key and endpoint, as many for each address without one.
-        VenueInfo("okx", "OKX", "OKX_URL", "https://www.okx.com", Allowance(Rate(8), Rate(80), Rate(8)), 300),
+        VenueInfo(
+            "bybit",
+            "Bybit",
+            "BYBIT_URL",
+            "https://api.bybit.com",
+            # 10 to 20 a second for each key and endpoint, 600 in five seconds for each address.
+            Allowance(Rate(8), Rate(80), Rate(20)),
+            1000,
+            _frames("1m 3m 5m 15m 30m 1h 2h 4h 6h 12h 1d 1w"),
+            (50, 200),
+            {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot", "createMarketBuyOrderRequiresPrice": False},
+        ),
+        VenueInfo(
+            "okx",
+            "OKX",
+            "OKX_URL",
+            "https://www.okx.com",
+            # 20 to 60 in two seconds for each key and endpoint, as many for each address without one.
+            Allowance(Rate(8), Rate(80), Rate(8)),
+            300,
+            _frames("1m 3m 5m 15m 30m 1h 2h 4h"),
+            (50, 100, 400),
+            {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot", "createMarketBuyOrderRequiresPrice": False},
+        ),
     )
 }
 """By slug. Coinbase first: what people mean unless they say otherwise."""

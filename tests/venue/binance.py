@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from datetime import timedelta
+import time
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+from tests.venue.binance_shapes import order_row, symbol_row, trade_row
 from tests.venue.engine import Engine
 from tests.venue.faults import CANCEL, ORDER, Faults
 from tests.venue.keys import ApiKey, Keyring
@@ -22,11 +23,9 @@ from tests.venue.model import (
     WORKING,
     ZERO,
     Ask,
-    Execution,
     Malformed,
     Product,
     Refused,
-    Status,
     VenueOrder,
     plain,
 )
@@ -126,7 +125,7 @@ class Binance:
     # Public -----------------------------------------------------------------------------------------------------------
 
     def _millis(self) -> int:
-        return int((self.engine.now() + timedelta(seconds=self.clock_skew)).timestamp() * 1000)
+        return int((time.time() + self.clock_skew) * 1000)
 
     def _product(self, request: Request) -> Product:
         symbol = request.one("symbol")
@@ -145,7 +144,7 @@ class Binance:
 
     def exchange_info(self, request: Request) -> Answer:
         with self.engine.lock:
-            rows = [_symbol_row(product) for product in self._some_products(request)]
+            rows = [symbol_row(product) for product in self._some_products(request)]
         return 200, {
             "timezone": "UTC",
             "serverTime": self._millis(),
@@ -292,7 +291,7 @@ class Binance:
             order.late_looks = faults["late_fills"].looks if "late_fills" in faults else 0
             if "venue_cancel" in faults:
                 engine.cancel(order, "Cancelled by the venue")
-            return 200, _order_row(order, engine, with_fills=True)
+            return 200, order_row(order, engine, with_fills=True)
 
     def _read_ask(self, request: Request) -> Ask:
         product, kind, side = self._product(request), request.one("type"), request.one("side")
@@ -352,7 +351,7 @@ class Binance:
             self.engine.take_looks([order])
             if hidden:
                 raise Rejected(400, -2013, "Order does not exist.")
-            return 200, _order_row(order, self.engine)
+            return 200, order_row(order, self.engine)
 
     def cancel(self, request: Request) -> Answer:
         with self.engine.lock:
@@ -370,7 +369,7 @@ class Binance:
                     order.pending_cancel, order.race = True, Decimal(fault.share)
             if not order.pending_cancel:
                 self.engine.cancel(order)
-            return 200, _order_row(order, self.engine) | {"origClientOrderId": order.client_order_id}
+            return 200, order_row(order, self.engine) | {"origClientOrderId": order.client_order_id}
 
     def _listed(self, request: Request, *, working: bool) -> list[dict[str, Any]]:
         name = self._product(request).product_id if request.one("symbol") else ""
@@ -382,7 +381,7 @@ class Binance:
         hidden = {row.order_id for row in rows if row.hidden_looks}
         self.engine.take_looks(rows)
         seen = [row for row in rows if row.order_id not in hidden and (not working or row.status in WORKING)]
-        return [_order_row(row, self.engine) for row in seen]
+        return [order_row(row, self.engine) for row in seen]
 
     def open_orders(self, request: Request) -> Answer:
         with self.engine.lock:
@@ -405,7 +404,7 @@ class Binance:
                     late.add(order.order_id)
                     order.late_looks -= 1
             rows = [
-                _trade_row(row, self.engine)
+                trade_row(row, self.engine)
                 for row in self.engine.fills
                 if row.account == request.account
                 and row.product_id == product.product_id
@@ -416,109 +415,3 @@ class Binance:
             ]
         rows = rows[: request.number("limit", 500, 1000)] if start else rows[-request.number("limit", 500, 1000) :]
         return 200, self.faults.disorder(rows, "GET", request.path, request.account)
-
-
-def _symbol_row(product: Product) -> dict[str, Any]:
-    filters = [
-        {
-            "filterType": "PRICE_FILTER",
-            "minPrice": plain(product.price_increment),
-            "maxPrice": "1000000",
-            "tickSize": plain(product.price_increment),
-        },
-        {
-            "filterType": "LOT_SIZE",
-            "minQty": plain(product.base_min_size),
-            "maxQty": plain(product.base_max_size),
-            "stepSize": plain(product.base_increment),
-        },
-        {"filterType": "NOTIONAL", "minNotional": plain(product.quote_min_size), "applyMinToMarket": True},
-    ]
-    places = {name: max(-int(value.as_tuple().exponent), 0) for name, value in _steps(product).items()}
-    return {
-        "symbol": product.base + product.quote,
-        "status": "BREAK" if product.trading_disabled or product.is_disabled else "TRADING",
-        "baseAsset": product.base,
-        "baseAssetPrecision": places["base"],
-        "quoteAsset": product.quote,
-        "quotePrecision": places["quote"],
-        "quoteAssetPrecision": places["quote"],
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "quoteOrderQtyMarketAllowed": True,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": filters,
-        "permissions": ["SPOT"],
-        "permissionSets": [["SPOT"]],
-    }
-
-
-def _steps(product: Product) -> dict[str, Decimal]:
-    return {"base": product.base_increment.normalize(), "quote": product.quote_increment.normalize()}
-
-
-def _status_word(order: VenueOrder) -> str:
-    if order.status in WORKING:
-        return "PARTIALLY_FILLED" if order.fills else "NEW"
-    if order.status is Status.CANCELLED and order.ask.time_in_force in ("IOC", "FOK"):
-        return "EXPIRED"
-    return {Status.CANCELLED: "CANCELED", Status.FAILED: "REJECTED"}.get(order.status, str(order.status))
-
-
-def _order_row(order: VenueOrder, engine: Engine, *, with_fills: bool = False) -> dict[str, Any]:
-    product, at = engine.products[order.ask.product_id], int(order.created_at.timestamp() * 1000)
-    kind = "MARKET" if order.price is None else "LIMIT_MAKER" if order.ask.post_only else "LIMIT"
-    last = int(order.fills[-1].at.timestamp() * 1000) if order.fills else at
-    row: dict[str, Any] = {
-        "symbol": product.base + product.quote,
-        "orderId": order.number,
-        "orderListId": -1,
-        "clientOrderId": order.client_order_id,
-        "transactTime": at,
-        "time": at,
-        "updateTime": last,
-        "workingTime": at,
-        "price": plain(order.price or ZERO),
-        "origQty": plain(order.size if order.size is not None else order.filled),
-        "executedQty": plain(order.filled),
-        "origQuoteOrderQty": plain(order.ask.quote_size or ZERO),
-        "cummulativeQuoteQty": plain(order.value),
-        "status": _status_word(order),
-        "timeInForce": "GTC" if kind == "MARKET" else order.ask.time_in_force,
-        "type": kind,
-        "side": order.ask.side,
-        "isWorking": True,
-        "stopPrice": "0",
-        "selfTradePreventionMode": "NONE",
-    }
-    if with_fills:
-        row["fills"] = [
-            {
-                "price": plain(fill.price),
-                "qty": plain(fill.base),
-                "commission": plain(fill.fee),
-                "commissionAsset": fill.fee_currency,
-                "tradeId": fill.number,
-            }
-            for fill in order.fills
-        ]
-    return row
-
-
-def _trade_row(fill: Execution, engine: Engine) -> dict[str, Any]:
-    product = engine.products[fill.product_id]
-    return {
-        "symbol": product.base + product.quote,
-        "id": fill.number,
-        "orderId": engine.orders[fill.order_id].number,
-        "orderListId": -1,
-        "price": plain(fill.price),
-        "qty": plain(fill.base),
-        "quoteQty": plain(fill.quote),
-        "commission": plain(fill.fee),
-        "commissionAsset": fill.fee_currency,
-        "time": int(fill.at.timestamp() * 1000),
-        "isBuyer": fill.side == "BUY",
-        "isMaker": fill.is_maker,
-        "isBestMatch": True,
-    }

@@ -7,10 +7,10 @@ that is ``POST /_control/set_price`` with ``[["BTC-USD", "61000"], {}]``. Amount
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,20 @@ class Control:
         """The same for several products."""
         for product_id, price in prices.items():
             self._venue.engine.set_price(product_id, price)
+
+    def prices(self) -> dict[str, list[str]]:
+        """Return best bid, best ask and last price of each product, "0" where there is none."""
+        with self._venue.engine.lock:
+            found = {}
+            for name in self._venue.engine.products:
+                book = self._venue.engine.book_of(name)
+                best = [levels[0][0] if levels else 0 for levels in (book.bids, book.asks)]
+                found[name] = [plain(Decimal(value)) for value in (*best, book.last or 0)]
+            return found
+
+    def drift(self, share: float) -> None:
+        """Move every price by a random step of about ``share``."""
+        self._venue.engine.drift(share)
 
     def set_book(self, product_id: str, bids: Sequence[Sequence[str]], asks: Sequence[Sequence[str]]) -> None:
         """Let these levels (price, base) be all there is."""
@@ -91,7 +105,12 @@ class Control:
 
     def shift_time(self, seconds: float) -> None:
         """Let the market's time (of orders and fills, not of tokens) be ahead of the machine's."""
-        self._venue.engine.shift = timedelta(seconds=seconds)
+        now = time.time()
+        self._venue.engine.run_clock(now, now + seconds, 1.0)
+
+    def run_clock(self, real: float, market: float, speed: float) -> None:
+        """Let the market's time be ``market`` at ``real`` (Unix seconds both) and pass ``speed`` times as fast."""
+        self._venue.engine.run_clock(real, market, speed)
 
     def set_limits(self, private: int | None, public: int | None) -> None:
         """Allow so many requests a second for each key and each address; None is without limit."""

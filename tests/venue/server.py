@@ -22,7 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 from tests.venue.binance import Binance, Rejected
 from tests.venue.coinbase import Coinbase
 from tests.venue.control import Control
-from tests.venue.engine import MAKER, TAKER, Engine
+from tests.venue.desk import MAKER, TAKER
+from tests.venue.engine import Engine
 from tests.venue.faults import WIRE, Fault, Faults
 from tests.venue.keys import ApiKey, Keyring, Unauthorized, make_key
 from tests.venue.model import Malformed

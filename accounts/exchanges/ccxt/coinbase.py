@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from uuid import UUID
 
 from accounts.exchanges.base import (
@@ -31,7 +31,7 @@ from accounts.exchanges.base import (
 )
 from accounts.exchanges.ccxt.amounts import Unreadable, amount, chunked, client_uuid, moment, one_of, rows, text
 from accounts.exchanges.ccxt.connection import Connection
-from accounts.exchanges.ccxt.dialect import Dialect, KeyField, Snapshot
+from accounts.exchanges.ccxt.dialect import Dialect, KeyField, Snapshot, numbers_of
 from marketdata.models import Product
 from marketdata.wire import venues
 from marketdata.wire.failures import Meaning, Refusal
@@ -114,8 +114,6 @@ class CoinbaseDialect(Dialect):
         KeyField("api_key", "API key name", "It begins with organizations/ or is a plain id."),
         KeyField("api_secret", "Private key", "The whole text, with its BEGIN and END lines if it has any.", lines=6),
     )
-    options: ClassVar[Mapping[str, Any]] = {"advanced": True}
-    needs_markets = False
 
     def refusal(self, body: Any, status: int | None) -> Refusal | None:
         """See :meth:`Dialect.refusal`."""
@@ -204,7 +202,7 @@ class CoinbaseDialect(Dialect):
                 raise VenueUnknown("other_order", "Coinbase answered about another order.")
             return order_id
 
-        return link.write(put, symbol=order.symbol, **_numbers(order))
+        return link.write(put, symbol=order.symbol, **numbers_of(order))
 
     def cancel(self, link: Connection, ref: OrderRef) -> None:
         """See :meth:`Dialect.cancel`."""
@@ -236,25 +234,26 @@ class CoinbaseDialect(Dialect):
 
         link.write(put, symbol=ref.symbol, base_size=base_size, limit_price=limit_price)
 
-    def look(self, link: Connection, refs: Sequence[OrderRef]) -> dict[UUID, Snapshot]:
+    def look(self, link: Connection, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, Snapshot]]:
         """See :meth:`Dialect.look`. One list for the orders whose id is known, one for all others."""
-        wanted = {ref.client_order_id for ref in refs}
-        by_id = {ref.venue_order_id: ref.client_order_id for ref in refs if ref.venue_order_id}
-        found: dict[UUID, Snapshot] = {}
+        by_id = {ref.venue_order_id: ref for ref in refs if ref.venue_order_id}
+        by_client = {ref.client_order_id: ref for ref in refs if not ref.venue_order_id}
+        found: dict[OrderRef, Snapshot] = {}
         for ids in chunked(list(by_id), IDS_PER_REQUEST):
             for row in _order_pages(link, {"order_ids": list(ids)}):
-                seen = _snapshot(row)
-                if seen.venue_order_id in by_id and seen.client_order_id == by_id[seen.venue_order_id]:
-                    found[by_id[seen.venue_order_id]] = seen
-        without = [ref for ref in refs if not ref.venue_order_id]
-        if without:
-            for row in _order_pages(link, {"start_date": _stamp(_oldest(without))}):
-                client_id = client_uuid(row.get("client_order_id"))
-                if client_id in wanted and client_id not in found:
-                    found[client_id] = _snapshot(row)
-                    if all(ref.client_order_id in found for ref in without):
-                        break
-        return found
+                if (ref := by_id.get(text(row, "order_id"))) is not None:
+                    found[ref] = _snapshot(row)
+                    if ref.client_order_id not in (None, found[ref].client_order_id):
+                        raise Unreadable("another order")
+        missing = set(by_client)
+        for row in _order_pages(link, {"start_date": _stamp(_oldest(list(by_client.values())))}) if by_client else ():
+            client_id = client_uuid(row.get("client_order_id"))
+            if client_id in missing:
+                found[by_client[client_id]] = _snapshot(row)
+                missing.remove(client_id)
+                if not missing:
+                    break
+        return list(found.items())
 
     def working(self, link: Connection) -> list[Snapshot]:
         """See :meth:`Dialect.working`."""
@@ -306,11 +305,6 @@ def _configuration(order: NewOrder) -> dict[str, Any]:
     if order.expires_at is not None:
         return {"limit_limit_gtd": {**limit, "end_time": _stamp(order.expires_at)}}
     return {"limit_limit_gtc": limit}
-
-
-def _numbers(order: NewOrder) -> dict[str, Any]:
-    asked = {"base_size": order.base_size, "quote_size": order.quote_size, "limit_price": order.limit_price}
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _oldest(refs: Sequence[OrderRef]) -> datetime:

@@ -7,6 +7,7 @@ sent. A refusal for the request's time is answered by measuring the venue's cloc
 
 from __future__ import annotations
 
+import decimal
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -103,7 +104,7 @@ class Connection:
     def _once(self, ask: Callable[[Any], T], act: Act, numbers: Mapping[str, Any]) -> T:
         self.breaker.check(act)
         self.limiter.acquire(act)
-        with exchanging() as wire:
+        with exchanging() as wire, decimal.localcontext():  # ccxt changes the context that it computes in
             try:
                 answer = ask(self.client)
             except TradebotError as error:
@@ -160,7 +161,7 @@ class Connection:
         try:
             if not cache.add(f"{self._clock_key}:asked", 1, timeout=CLOCK_ASKED_SECONDS):
                 return False
-            with exchanging():
+            with exchanging(), decimal.localcontext():
                 asked = time.time()
                 theirs = self._ask_time(self.client)
                 offset = theirs - (asked + time.time()) / 2

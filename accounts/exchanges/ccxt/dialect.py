@@ -8,7 +8,7 @@ one object serves all accounts, each call brings its connection.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -33,7 +33,7 @@ from tradebot.core.decimals import ZERO
 from tradebot.core.errors import VenueRejected
 from tradebot.core.words import OrderStatus, Side
 
-__all__ = ["Dialect", "KeyField", "Snapshot"]
+__all__ = ["Dialect", "KeyField", "Snapshot", "numbers_of", "unique"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,6 @@ class Dialect(ABC):
     info: ClassVar[VenueInfo]
     capabilities: ClassVar[Capabilities]
     key_fields: ClassVar[tuple[KeyField, ...]]
-    options: ClassVar[Mapping[str, Any]] = {}
-    """ccxt's options for this venue."""
-    needs_markets: ClassVar[bool] = True
-    """Whether ccxt has to know the venue's products before it can put an order."""
-
     # Errors and clocks ------------------------------------------------------------------------------------------------
 
     def refusal(self, body: Any, status: int | None) -> Refusal | None:
@@ -107,8 +102,9 @@ class Dialect(ABC):
         return []
 
     @abstractmethod
-    def look(self, link: Connection, refs: Sequence[OrderRef]) -> dict[UUID, Snapshot]:
-        """Return those orders that the venue knows, by client id. Half an answer raises VenueUnavailable."""
+    def look(self, link: Connection, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, Snapshot]]:
+        """Return those orders that the venue knows, each with how it was asked for: by the venue's id where a reference
+        has one, else by ours. Half an answer raises VenueUnavailable."""
 
     @abstractmethod
     def working(self, link: Connection) -> list[Snapshot]:
@@ -121,6 +117,13 @@ class Dialect(ABC):
     @abstractmethod
     def trades_since(self, link: Connection, moment: datetime) -> list[VenueTrade]:
         """See :meth:`Venue.trades_since`; in any order, repeated or not."""
+
+    def prepare(self, link: Connection, symbol: str) -> None:
+        """Learn what is needed to write about ``symbol``, before anything is sent.
+
+        Raises VenueUnavailable, VenueRejected (``unknown_product``).
+        """
+        return None
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
@@ -144,12 +147,10 @@ class Dialect(ABC):
     """Whether a cancel or edit finds the order without the venue's id."""
 
 
-def one_side(row: Mapping[str, Any], name: str, words: Mapping[str, Side]) -> Side:
-    """Return the side a row names."""
-    from accounts.exchanges.ccxt.amounts import one_of
-
-    side: Side = one_of(row, name, words)
-    return side
+def numbers_of(order: NewOrder) -> dict[str, Decimal]:
+    """Return the numbers behind an order, for the error that may come of it."""
+    asked = {"base_size": order.base_size, "quote_size": order.quote_size, "limit_price": order.limit_price}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def unique(trades: Iterable[Trade]) -> list[Trade]:

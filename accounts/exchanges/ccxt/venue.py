@@ -75,7 +75,7 @@ def connect(
         secret=secret,
         password=password,
         read_seconds=read_seconds,
-        options=dialect.options,
+        options=info.options,
     )
     return Connection(
         client,
@@ -139,6 +139,7 @@ class CcxtVenue:
         """See :meth:`Venue.place`."""
         check_shape(order)
         ref = OrderRef(order.client_order_id, order.symbol, sent_at=clock.now())
+        self._prepare(order.symbol)
         if not self.capabilities.refuses_repeated_client_id and (known := self._before_write(ref)) is not None:
             return known
         try:
@@ -159,6 +160,12 @@ class CcxtVenue:
             log.info("order.accepted_not_seen_yet", account=self.account_id, code=error.code)
             return accepted
 
+    def _prepare(self, symbol: str) -> None:
+        try:
+            self.dialect.prepare(self.connection, symbol)
+        except VenueUnavailable as error:
+            raise _nothing_done(error) from error
+
     def _before_write(self, ref: OrderRef) -> OrderReport | None:
         try:
             return self.find(ref)
@@ -167,6 +174,7 @@ class CcxtVenue:
 
     def cancel(self, ref: OrderRef) -> OrderReport:
         """See :meth:`Venue.cancel`. One look before where the venue's id is needed and not known, one look after."""
+        self._prepare(ref.symbol)
         ref = self._with_venue_id(ref)
         try:
             self.dialect.cancel(self.connection, ref)
@@ -185,6 +193,7 @@ class CcxtVenue:
         """See :meth:`Venue.edit`."""
         if not self.capabilities.edits_orders:
             raise VenueRejected("not_offered", f"{self.capabilities.name} does not change orders.")
+        self._prepare(ref.symbol)
         ref = self._with_venue_id(ref)
         self.dialect.edit(self.connection, ref, base_size, limit_price)
         found = self._after_write(ref, "edited")
@@ -196,12 +205,12 @@ class CcxtVenue:
         if ref.venue_order_id or self.dialect.cancels_by_client_id:
             return ref
         try:
-            found = self.dialect.look(self.connection, [ref]).get(ref.client_order_id)
+            found = self.dialect.look(self.connection, [ref])
         except VenueUnavailable as error:
             raise _nothing_done(error) from error
-        if found is None:
+        if not found:
             raise VenueRejected("unknown_order", "The venue has no such order.", symbol=ref.symbol)
-        return replace(ref, venue_order_id=found.venue_order_id)
+        return replace(ref, venue_order_id=found[0][1].venue_order_id)
 
     def _after_write(self, ref: OrderRef, what: str) -> OrderReport | None:
         try:
@@ -213,19 +222,19 @@ class CcxtVenue:
 
     def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`."""
-        return self.find_many([ref]).get(ref.client_order_id)
+        return next((report for _, report in self._found([ref])), None)
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`."""
+        return {ref.client_order_id: report for ref, report in self._found(refs) if ref.client_order_id is not None}
+
+    def _found(self, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, OrderReport]]:
         if not refs:
-            return {}
-        symbols = {ref.client_order_id: ref.symbol for ref in refs}
+            return []
         # The wallet that pays is the one of the product that the order was placed on, whatever alias is listed.
-        seen = {
-            pk: replace(order, symbol=symbols[pk]) for pk, order in self.dialect.look(self.connection, refs).items()
-        }
-        trades = self._trades(list(seen.values()))
-        return {pk: _report(order, trades.get(order.venue_order_id, [])) for pk, order in seen.items()}
+        seen = [(ref, replace(order, symbol=ref.symbol)) for ref, order in self.dialect.look(self.connection, refs)]
+        trades = self._trades([order for _, order in seen])
+        return [(ref, _report(order, trades.get(order.venue_order_id, []))) for ref, order in seen]
 
     def open_orders(self) -> list[OrderReport]:
         """See :meth:`Venue.open_orders`."""
