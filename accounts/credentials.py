@@ -24,6 +24,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.db import transaction
 
+from accounts import balances
 from accounts.exchanges import factory
 from accounts.exchanges.base import Balance, KeyPermissions, Venue
 from accounts.exchanges.connectable import Connectable, offered_as
@@ -139,6 +140,7 @@ def connect(
         _note(
             account, user.email, "exchange_connected", check, exchange=exchange, accepted_withdrawal=accept_withdrawal
         )
+    _look_at(account)
     return account, check
 
 
@@ -169,6 +171,7 @@ def replace_keys(account: Account, actor: str, keys: Keys, *, accept_withdrawal:
         _store(row, keys, check, before)
         _note(row, actor, "keys_replaced", check, accepted_withdrawal=accept_withdrawal)
     factory.retire(row.pk)
+    _look_at(row)
     return check
 
 
@@ -226,7 +229,7 @@ def _asked(venue: Connectable, account: Account) -> KeyCheck:
     try:
         connection: Venue = venue.open_with(account)
         permissions = connection.permissions()
-        balances = connection.balances() if permissions.can_view is not False else {}
+        held = connection.balances() if permissions.can_view is not False else {}
     except (VenueDenied, InvalidInput) as error:
         raise InvalidInput(
             "key_refused", f"{venue.name} does not take this key: {error.message}", field="api_key"
@@ -242,7 +245,7 @@ def _asked(venue: Connectable, account: Account) -> KeyCheck:
         fees = connection.fee_rates()
     except VenueError as error:
         log.info("keys.fees_not_told", exchange=venue.slug, code=error.code)
-    return KeyCheck(permissions, balances, fees)
+    return KeyCheck(permissions, held, fees)
 
 
 def _refuse_unfit(venue: Connectable, permissions: KeyPermissions, accept_withdrawal: bool) -> None:
@@ -284,6 +287,14 @@ def _refuse_known_key(owner_id: int, keys: Keys, besides: int | None = None) -> 
     for row in rows.select_related("account"):
         if row.api_key.reveal() == wanted:
             raise InvalidInput("key_known", f"This key is connected already, as {row.account.name}.", field="api_key")
+
+
+def _look_at(account: Account) -> None:
+    """Write down what the account holds, so that its page shows it at once; the loop does it otherwise."""
+    try:
+        balances.refresh(account)
+    except TradebotError as error:
+        log.info("keys.balances_not_told", account=account.pk, code=error.code)
 
 
 # Storing --------------------------------------------------------------------------------------------------------------
