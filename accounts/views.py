@@ -15,7 +15,16 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import confirming, forms, safety_forms, selection, services, trading
-from accounts.models import Account, ExchangeCredential, Membership, PaperBalance, PaperEntry, PaperTerms
+from accounts.models import (
+    Account,
+    ExchangeCredential,
+    Membership,
+    PaperBalance,
+    PaperEntry,
+    PaperTerms,
+    VenueBalance,
+    VenueFunds,
+)
 from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
@@ -271,6 +280,7 @@ def account_page(request: SignedInRequest, account: Account, **bound_forms: Base
     if not account.is_paper:
         keys = ExchangeCredential.objects.filter(account=account)
         context["keys"] = keys.defer("api_key", "api_secret", "passphrase").first()
+        context["funds"] = VenueFunds.objects.filter(account=account).first()
     if account.is_paper:
         entries = PaperEntry.objects.filter(account=account).select_related("trade__order")
         terms = PaperTerms.objects.filter(account=account).first() or PaperTerms(account=account)
@@ -310,10 +320,12 @@ def account_page(request: SignedInRequest, account: Account, **bound_forms: Base
 
 
 def _balances(accounts: list[Account]) -> dict[int, list[Any]]:
-    """Return the paper balances of each account that are not empty, by account id. One query."""
+    """Return the balances of each account that are not empty, by account id: on paper as they are, on an exchange as
+    it said last. Two queries."""
     rows: dict[int, list[Any]] = {account.pk: [] for account in accounts}
-    for balance in PaperBalance.objects.filter(account__in=accounts).exclude(total=ZERO):
-        rows[balance.account_id].append(balance)
+    for model in (PaperBalance, VenueBalance):
+        for balance in model.objects.filter(account__in=accounts).exclude(total=ZERO):
+            rows[balance.account_id].append(balance)
     return rows
 
 

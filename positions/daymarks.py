@@ -117,7 +117,7 @@ def _results(account: Account, since: datetime | None) -> Results:
     """Return what the running deals have earned, and with ``since`` those that ended after it, by quote currency."""
     wanted = Q(status__in=POSITION_ACTIVE)
     if since is not None:
-        wanted |= Q(closed_at__gt=since)
+        wanted |= Q(closed_at__gte=since)
     deals = list(Position.objects.filter(wanted, account=account).select_related("product"))
     # Coins that a cancelled deal left in the account go on earning and losing: giving it up hides nothing.
     holding = [deal for deal in deals if deal.status in POSITION_ACTIVE or deal.status == PositionStatus.CANCELLED]
