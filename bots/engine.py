@@ -57,6 +57,7 @@ from tradebot.core import clock, scoping, stopping
 from tradebot.core.decimals import plain, quantize
 from tradebot.core.errors import MissingInformation, NotFound, OrderRefused, TradebotError, VenueError
 from tradebot.core.models import GlobalSettings
+from tradebot.core.redaction import described
 
 __all__ = ["ChunkResult", "active_bots", "claim_due", "dispatch", "run_chunk"]
 
@@ -296,7 +297,7 @@ class _Look:
             self.outcomes += [outcome for outcome in outcomes if not outcome.written and outcome.note(self.now, aged)]
         except Exception as error:
             del self.outcomes[known:]
-            self.problems[facts.bot.pk] = f"{type(error).__name__}: {error}"[:300]
+            self.problems[facts.bot.pk] = described(error)[:300]
             log.exception("bot failed", bot=facts.bot.pk, account=facts.bot.account_id)
 
     # 4. Acting --------------------------------------------------------------------------------------------------------
@@ -318,7 +319,7 @@ class _Look:
             try:
                 is_done = self._step(todo, chunk)
             except Exception as error:  # the others are to be acted on all the same (F67)
-                self.problems[bot_id] = f"{type(error).__name__}: {error}"[:300]
+                self.problems[bot_id] = described(error)[:300]
                 log.exception("decision not carried out", bot=bot_id, code=str(todo.decision.code))
                 todo.written = is_done = True
             if is_done:
@@ -441,7 +442,7 @@ def _about_deals(facts: BotFacts, chunk: Facts) -> Iterator[_Outcome]:
             except Exception as error:  # the others are to be looked at all the same (F67)
                 name = f"deal {deal.position.deal_number or deal.position.attempt_number}"
                 log.exception("deal cannot be judged", bot=bot.pk, account=bot.account_id, deal=deal.position.pk)
-                facts.problem = f"{name}: {type(error).__name__}: {error}"
+                facts.problem = f"{name}: {described(error)}"
         if decision is not None:
             side = memory.sides_of((deal.direction,))[0]
             yield _Outcome(facts, decision, side, deal=deal, judged=_Judged.of(deal.position))
@@ -462,7 +463,7 @@ def _about_pairs(facts: BotFacts, strategy: Strategy, chunk: Facts) -> Iterator[
             except Exception as error:  # as above
                 symbol = chunk.products[pair.product_id].symbol
                 log.exception("pair cannot be judged", bot=facts.bot.pk, account=facts.bot.account_id, symbol=symbol)
-                facts.problem = f"{symbol}: {type(error).__name__}: {error}"
+                facts.problem = f"{symbol}: {described(error)}"
             else:
                 yield _Outcome(facts, decision, side, pair=pair)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from django.db.models import Count, Max, Q
 
@@ -301,6 +301,7 @@ class Facts:
     failed_opens: dict[tuple[int, int, str], tuple[int, datetime]]
     ended_now: set[tuple[int, int]]
     trading_paused: bool
+    closed_accounts: dict[int, Literal["read_only", "stopped"]]
     coins: Coins
     reviews: dict[int, dict[str, str]]
     views: Mapping[int, MarketView] = field(default_factory=dict)
@@ -369,6 +370,7 @@ class Facts:
             largest_minimum=means.largest_minimum,
             bot_active=means.is_running,
             trading_paused=self.trading_paused,
+            account_closed=self.closed_accounts.get(facts.bot.account_id or 0, ""),
             last_closed_at=self.last_closed.get((bot_id, product_id, direction)),
             since=side.since(pair),
             direction=direction,
@@ -484,6 +486,7 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
         failed_opens=failed_opens,
         ended_now={(bot_id, product_id) for (bot_id, product_id, _), at in last_closed.items() if at >= now},
         trading_paused=GlobalSettings.load().trading_paused,
+        closed_accounts=_closed(account_ids),
         coins=coins.load(codes | {product.quote for product in products.values()}),
         reviews=overrides_of({facts.bot.owner_id for facts in bots.values()}, codes),
     )
@@ -585,6 +588,12 @@ def _last_closed(
         if row["failed"]:
             failures[key] = row["failed"], row["failed_at"]
     return last, failures
+
+
+def _closed(account_ids: Iterable[int]) -> dict[int, Literal["read_only", "stopped"]]:
+    """Return why accounts take no risk at present, of those that do not. One query."""
+    rows = Account.objects.filter(pk__in=list(account_ids)).only("pk", "kind", "trading_state")
+    return {row.pk: "stopped" if row.is_killed else "read_only" for row in rows.order_by() if not row.is_armed}
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:

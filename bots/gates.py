@@ -101,6 +101,10 @@ def _slots(settings: DcaSettings, ctx: OpenContext) -> Iterator[Gate]:
     yield Gate("Bot", _is(ctx.bot_active), "running" if ctx.bot_active else "stopped", "running")
     if ctx.trading_paused:
         yield Gate("New deals", "unmet", "paused by the operator", "allowed")
+    if ctx.account_closed:
+        yield Gate(
+            "Account", "unmet", "stopped" if ctx.account_closed == "stopped" else "read-only", "armed for trading"
+        )
     most = settings.max_active_deals
     yield Gate("Free deal slot", _is(ctx.open_deals < most), f"{ctx.open_deals} of {most} open", f"fewer than {most}")
     if most > 1:

@@ -13,12 +13,13 @@ from bots import engine
 from bots.backtesting import tasks as backtest_tasks
 from bots.market_needs import Needs, needs
 from bots.models import Bot, Decision
+from bots.panic import tasks as panic_tasks
 from marketdata import services as market_services
 from marketdata import sources
 from tradebot.core import clock, health, scoping
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["backtest_tasks"]  # found through this module, as Celery looks for tasks here
+__all__ = ["backtest_tasks", "panic_tasks"]  # found through this module, as Celery looks for tasks here
 
 DISPATCH_SECONDS: Final = 2
 PRICES_SECONDS: Final = 5

@@ -13,15 +13,18 @@ from celery import shared_task
 
 from accounts import balances
 from accounts.models import Account
+from positions import daymarks, standstill, strangers
 from positions import reconcile as service
-from positions import strangers
 from tradebot.core import health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
 __all__ = [
     "ask_for_balances",
+    "cancel_entries",
+    "cancel_entries_of_stopped",
     "compare_account",
+    "mark_days",
     "monitor_resting",
     "poll_account",
     "reconcile",
@@ -89,6 +92,26 @@ def refresh_account(account_id: int) -> None:
             balances.refresh(Account.objects.get(pk=account_id))
         except TradebotError:
             return  # noted where the pages find it
+
+
+@shared_task
+def cancel_entries(account_id: int) -> None:
+    """Take back what a stopped account still has in the book to buy with."""
+    standstill.cancel_entries(account_id)
+
+
+@shared_task
+def cancel_entries_of_stopped() -> None:
+    """Do so for every stopped account, until nothing is left."""
+    with health.loop(standstill.LOOP, standstill.LOOP_SECONDS):
+        standstill.cancel_entries_of_stopped()
+
+
+@shared_task
+def mark_days() -> None:
+    """Keep the figures that daily loss limits are counted from."""
+    with health.loop(daymarks.LOOP, daymarks.LOOP_SECONDS):
+        daymarks.mark_all()
 
 
 def _by_kind(account_ids: list[int]) -> tuple[list[int], list[int]]:

@@ -25,6 +25,7 @@ from accounts.models import (
     PaperOrder,
     PaperTerms,
     PaperTrade,
+    TradingLimits,
     User,
     VenueBalance,
     VenueFunds,
@@ -37,6 +38,8 @@ from bots.models import (
     BotTemplate,
     CoinReview,
     Decision,
+    PanicRun,
+    PanicStep,
     ReplayRun,
     Sweep,
     SweepPoint,
@@ -44,7 +47,7 @@ from bots.models import (
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
-from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
+from positions.models import DayMark, Fill, Order, Position, UnmatchedFill, UserCounter
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
@@ -99,7 +102,10 @@ class ApiTokenFactory(_Factory):
 
 
 class AccountFactory(_Factory):
-    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it."""
+    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it.
+
+    Of whatever kind, it is armed, because most tests are about trading.
+    """
 
     class Meta:
         model = Account
@@ -109,6 +115,7 @@ class AccountFactory(_Factory):
     name = factory.Sequence(lambda n: f"Paper {n}")
     kind = Account.Kind.PAPER
     exchange = "simulated"
+    trading_state = Account.TradingState.ARMED
 
     @factory.post_generation
     def balances(self, create: bool, extracted: dict[str, Decimal | int | str] | None, **kwargs: Any) -> None:
@@ -139,6 +146,15 @@ class MembershipFactory(_Factory):
     account = factory.SubFactory(AccountFactory)
     user = factory.SubFactory(UserFactory)
     role = Membership.Role.OBSERVER
+
+
+class TradingLimitsFactory(_Factory):
+    """No limit is set unless told: ``daily_loss=100``."""
+
+    class Meta:
+        model = TradingLimits
+
+    account = factory.SubFactory(AccountFactory)
 
 
 class ExchangeCredentialFactory(_Factory):
@@ -549,3 +565,43 @@ class ActionKeyFactory(_Factory):
     finished_at = factory.LazyFunction(clock.now)
     status = 200
     answer = factory.LazyFunction(lambda: {"body": "done", "type": "text/plain"})
+
+
+class DayMarkFactory(_Factory):
+    """A day that began with nothing earned."""
+
+    class Meta:
+        model = DayMark
+
+    account = factory.SubFactory(AccountFactory)
+    at = factory.LazyFunction(clock.now)
+    day = factory.LazyAttribute(lambda o: o.at.date())
+    latest_at = factory.SelfAttribute("at")
+
+
+class PanicRunFactory(_Factory):
+    """A panic sale under way; ``finished=True`` makes one that has ended well."""
+
+    class Meta:
+        model = PanicRun
+
+    class Params:
+        finished = factory.Trait(
+            status="finished", finished_at=factory.LazyFunction(clock.now), orders_left=0, deals_left=0
+        )
+
+    account = factory.SubFactory(AccountFactory)
+    actor = factory.SelfAttribute("account.owner.email")
+
+
+class PanicStepFactory(_Factory):
+    """A deal that is closed."""
+
+    class Meta:
+        model = PanicStep
+
+    run = factory.SubFactory(PanicRunFactory)
+    account = factory.SelfAttribute("run.account")
+    kind = "sell"
+    state = "done"
+    what = "BTC-USD"

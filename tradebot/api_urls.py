@@ -12,10 +12,12 @@ from accounts.api import AccountViewSet, TokenView
 from bots.api import BotViewSet, TemplateViewSet
 from bots.backtesting.api import BacktestViewSet, SweepViewSet
 from bots.deal_views import DealSettingsViewSet
+from bots.safety_api import PanicRunViewSet, StopTradingView
 from marketdata.api import ProductViewSet
 from marketdata.history_api import HistoryViewSet
 from notifications.api import EventViewSet, SocketTicketView
 from positions.api import FillViewSet, OrderViewSet, PositionViewSet
+from positions.unmatched_api import UnmatchedFillViewSet
 from tradebot import api_schema
 
 __all__ = ["api_schema", "router", "urlpatterns"]
@@ -28,6 +30,8 @@ router.register("events", EventViewSet)
 router.register("fills", FillViewSet)
 router.register("history", HistoryViewSet)
 router.register("orders", OrderViewSet)
+router.register("outside-fills", UnmatchedFillViewSet)
+router.register("panic-runs", PanicRunViewSet)
 router.register("positions", PositionViewSet)
 router.register("products", ProductViewSet)
 router.register("sweeps", SweepViewSet)
@@ -44,6 +48,7 @@ urlpatterns = [
         DealSettingsViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
         name="deal-settings",
     ),
+    path("stop-trading/", StopTradingView.as_view(), name="api_stop_trading"),
     path("token/", TokenView.as_view(), name="api_token"),
     path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),
     path("schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="api_schema"),

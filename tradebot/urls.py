@@ -6,6 +6,8 @@ from django.contrib import admin
 from django.urls import include, path
 
 from bots.deal_views import deal_settings
+from bots.panic import views as panic_views
+from bots.safety_views import stop_trading
 from tradebot import dashboard, health_views
 
 urlpatterns = [
@@ -14,6 +16,9 @@ urlpatterns = [
     path("metrics", health_views.metrics),
     path("", dashboard.dashboard, name="dashboard"),
     path("ticker/", dashboard.ticker, name="ticker"),
+    path("stop-trading/", stop_trading, name="stop_trading"),
+    path("accounts/<int:pk>/sell-everything/", panic_views.panic_new, name="panic_new"),
+    path("panic/<int:pk>/", panic_views.panic_run, name="panic_run"),
     path("accounts/", include("accounts.urls")),
     path("settings/", include("accounts.settings_urls")),
     path("bots/", include("bots.urls")),

@@ -20,7 +20,7 @@ from accounts.models import Account, ExchangeCredential
 from marketdata.wire.venues import LIVE
 from tradebot.core.errors import MissingInformation, VenueDenied
 
-__all__ = ["register", "retire", "venue_of"]
+__all__ = ["register", "retire", "venue_by_keys", "venue_of"]
 
 Builder = Callable[[Account], Venue]
 _builders: dict[str, Builder] = {}
@@ -56,6 +56,13 @@ def venue_of(account: Account) -> Venue:
     raise MissingInformation(
         "venue_unsupported", "This account's exchange cannot be traded yet.", exchange=account.exchange
     )
+
+
+def venue_by_keys(account: Account, credential: ExchangeCredential) -> Venue:
+    """Return a new connection by just these keys, stored or not, which is not kept: for trying keys out."""
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account)
+    return _built(account, credential, LIVE[account.exchange].base_url())
 
 
 def retire(account_id: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from accounts.models.accounts import Account, ExchangeCredential, Membership, VenueBalance, VenueFunds
 from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
+from accounts.models.safety import TradingLimits
 
 __all__ = [
     "Account",
@@ -16,6 +17,7 @@ __all__ = [
     "PaperOrder",
     "PaperTerms",
     "PaperTrade",
+    "TradingLimits",
     "User",
     "UserManager",
     "VenueBalance",

@@ -36,6 +36,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "whose worker died, among everybody's backtests; each is then worked on for its owner",
     ),
+    ("bots/panic/work.py", "all_accounts"): (
+        2,
+        "which panic sales are under way, and whose account one is about; the work runs in that account's scope",
+    ),
     ("bots/memory.py", "cursor"): (
         1,
         "what pairs and deals remember, many rows in one statement, after their accounts were held against the scope",
@@ -56,6 +60,14 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("marketdata/downloads.py", "all_accounts"): (
         1,
         "finds downloads whose worker died; each is then carried out for its owner",
+    ),
+    ("positions/daymarks.py", "all_accounts"): (
+        1,
+        "which accounts limit a day's loss, and marks that nothing needs any more; each is marked in its own scope",
+    ),
+    ("positions/standstill.py", "all_accounts"): (
+        1,
+        "which stopped accounts have entries left; each is worked on in its own scope",
     ),
     ("notifications/outbox.py", "detached"): (1, "an event is written for everybody who may see the account"),
     ("notifications/tasks.py", "all_accounts"): (1, "retention of old events"),
