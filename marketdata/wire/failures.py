@@ -82,6 +82,8 @@ FAMILIES: Final[tuple[tuple[str, Meaning, str], ...]] = (
 """ccxt's error families, the special before the general, with what they say and our code. A generic ``ExchangeError``
 is not among them: it says nothing."""
 
+ANSWERS: Final = ("unknown_order", "unknown_product", "not_found")
+"""Refusals that answer a question; any other refusal of a read says that it was not answered."""
 SERVER_FAILED: Final = 500
 UNCLEAR: Final = (408, 409, 425)
 """Answers in the four hundreds after which a write may still have been carried out."""
@@ -173,6 +175,8 @@ def _by_meaning(
         return VenueThrottled(code, f"{venue} refused the request's time{said}", **facts)
     if meaning is Meaning.FAILED and not nothing_sent:
         return _failed(act, wire, code, f"{venue} failed{said}", facts)
+    if act is Act.READ and code not in ANSWERS:
+        return VenueUnavailable(code, f"{venue} did not understand the question{said}", **facts)
     return VenueRejected(code, f"{venue} said no{said}", **facts)
 
 

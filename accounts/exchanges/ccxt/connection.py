@@ -71,7 +71,7 @@ class Connection:
                 if attempt > 1 or not self._clock_was_wrong(error):
                     raise
             except VenueUnavailable as error:
-                if error.code == "venue_down" or attempt == ATTEMPTS:
+                if error.code in ("venue_down", "bad_request", "malformed_answer") or attempt == ATTEMPTS:
                     raise
                 if error.code == "clock_skew":
                     self._clock_was_wrong(error)
