@@ -53,9 +53,11 @@ def worse_protected(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             problems.append(f"deal {pk}: its frozen settings have changed")
         if old["trail"].get("armed") and not new["trail"].get("armed"):
             problems.append(f"deal {pk}: its trail is not armed any more")
-        for name in ("best", "stop", "peak"):
-            if name in old["trail"] and Decimal(new["trail"].get(name, "0")) < Decimal(old["trail"][name]):
-                problems.append(f"deal {pk}: {name} of its trail went back from {old['trail']} to {new['trail']}")
+        problems += [
+            f"deal {pk}: {name} of its trail went back from {old['trail']} to {new['trail']}"
+            for name in ("best", "stop", "peak")
+            if name in old["trail"] and Decimal(new["trail"].get(name, "0")) < Decimal(old["trail"][name])
+        ]
     return problems
 
 
@@ -161,10 +163,9 @@ def _check_balances(found: Audit, remote: RemoteVenue, fills: list[Any]) -> None
     for account in accounts:
         totals[account, "USD"] += Decimal(START_USD)
         for currency, wallet in remote.balances(account).items():
-            if Decimal(wallet["total"]) != totals.get((account, currency), Decimal(0)):
-                found.problems.append(
-                    f"{account} has {wallet['total']} {currency} at the venue, {totals.get((account, currency))} by our fills"
-                )
+            ours = totals.get((account, currency), Decimal(0))
+            if Decimal(wallet["total"]) != ours:
+                found.problems.append(f"{account} has {wallet['total']} {currency} at the venue, {ours} by our fills")
 
 
 def remote_pair(fill: Any) -> tuple[str, str]:
