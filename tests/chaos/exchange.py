@@ -34,7 +34,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import exchange_audit, steps
-from tests.chaos.exchange_world import SPEED, Life, Time, live, open_venue, passing, populate
+from tests.chaos.exchange_world import (
+    SPEED,
+    Life,
+    Time,
+    live,
+    open_venue,
+    passing,
+    populate,
+    refresh_balances,
+    remember_prices,
+)
 from tests.chaos.killer import forked, use_database, wait_for
 from tests.venue.control import RemoteVenue
 
@@ -308,13 +318,23 @@ def _watch() -> str:
 
 
 def _settle(remote: RemoteVenue) -> str:
+    """Let the loops have their turns undisturbed, then compare the books."""
+    from bots import engine
     from positions import reconcile, strangers
+    from tradebot.core import clock
 
+    reconcile.settle_at_start()
+    remember_prices(remote)
+    refresh_balances()
+    since = clock.now()
+    engine.dispatch(lambda chunk: engine.run_chunk(chunk))
     for _ in range(3):
         reconcile.monitor_resting()
         reconcile.reconcile_all()
     strangers.report_all_strangers()
-    return json.dumps(exchange_audit.audit(remote).__dict__)
+    found = exchange_audit.audit(remote)
+    found.problems += exchange_audit.not_watched(since)
+    return json.dumps(found.__dict__)
 
 
 def main(argv: list[str] | None = None) -> int:
