@@ -7,9 +7,9 @@ A breaker counts outages (time-outs, cut connections, server errors) without a s
    ``OPEN_SECONDS``, twice as long after each failed try, it is half open.
 3. Half open: one request may try. Its success closes the breaker, its failure opens it again.
 
-An order or a cancel may try an open breaker once every two seconds: a close must not wait for a read to find out that
-the venue is back. What is refused was not sent (``VenueThrottled``), so nothing about it is unknown. The state is in
-the cache, shared by all processes; without a cache nothing is refused.
+An order or a cancel may try an open breaker, once in fifteen seconds: a close must not wait for a read to find out
+that the venue is back. What is refused was not sent (``VenueThrottled``), so nothing about it is unknown. The state is
+in the cache, shared by all processes; without a cache nothing is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPEN_SECONDS: Final = 5.0
 LONGEST_OPEN_SECONDS: Final = 120.0
 PROBE_SECONDS: Final = 20
 """How long the one who tries may take before somebody else may."""
-WRITE_PROBE_SECONDS: Final = 2
+WRITE_PROBE_SECONDS: Final = 15
 KEPT_SECONDS: Final = 3600
 
 

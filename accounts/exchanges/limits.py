@@ -71,9 +71,7 @@ class KeyLimiter:
     def _acquire(self, act: Act) -> None:
         waited = 0.0
         while True:
-            if (left := self.windows.paused(self.key, "keys")) > 0:
-                raise VenueThrottled("throttled", "The venue asked for a pause.", retry_after=left)
-            full = self._full(act)
+            full = self.try_acquire(act)
             if full is None:
                 return
             pause = self.windows.until_next(full) + random.uniform(0, 0.02)
@@ -81,6 +79,12 @@ class KeyLimiter:
                 raise VenueThrottled("throttled", "There is no place for this request at present.", retry_after=pause)
             waited += pause
             self._wait(pause)
+
+    def try_acquire(self, act: Act) -> Rate | None:
+        """Take a place now; return None, or the rate that is used up. Raises VenueThrottled during a pause."""
+        if (left := self.windows.paused(self.key, "keys")) > 0:
+            raise VenueThrottled("throttled", "The venue asked for a pause.", retry_after=left)
+        return self._full(act)
 
     def _full(self, act: Act) -> Rate | None:
         """Take a place; return None, or the rate that has none left (and then nothing is taken)."""

@@ -421,7 +421,7 @@ def test_f51_the_venue_comes_from_the_account(account: Account) -> None:
     assert isinstance(made, PaperVenue)
     assert made.account_id == account.pk
     exchange = AccountFactory(kind=Account.Kind.EXCHANGE, exchange=LIVE)
-    with pytest.raises(VenueDenied) as caught:
+    with acting_for_account(exchange.pk), pytest.raises(VenueDenied) as caught:
         venue_of(exchange)
     assert caught.value.code == "no_keys"
     with pytest.raises(MissingInformation):

@@ -234,25 +234,26 @@ class CoinbaseDialect(Dialect):
 
         link.write(put, symbol=ref.symbol, base_size=base_size, limit_price=limit_price)
 
-    def look(self, link: Connection, refs: Sequence[OrderRef]) -> dict[UUID, Snapshot]:
+    def look(self, link: Connection, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, Snapshot]]:
         """See :meth:`Dialect.look`. One list for the orders whose id is known, one for all others."""
-        wanted = {ref.client_order_id for ref in refs}
-        by_id = {ref.venue_order_id: ref.client_order_id for ref in refs if ref.venue_order_id}
-        found: dict[UUID, Snapshot] = {}
+        by_id = {ref.venue_order_id: ref for ref in refs if ref.venue_order_id}
+        by_client = {ref.client_order_id: ref for ref in refs if not ref.venue_order_id}
+        found: dict[OrderRef, Snapshot] = {}
         for ids in chunked(list(by_id), IDS_PER_REQUEST):
             for row in _order_pages(link, {"order_ids": list(ids)}):
-                seen = _snapshot(row)
-                if seen.venue_order_id in by_id and seen.client_order_id == by_id[seen.venue_order_id]:
-                    found[by_id[seen.venue_order_id]] = seen
-        without = [ref for ref in refs if not ref.venue_order_id]
-        if without:
-            for row in _order_pages(link, {"start_date": _stamp(_oldest(without))}):
-                client_id = client_uuid(row.get("client_order_id"))
-                if client_id in wanted and client_id not in found:
-                    found[client_id] = _snapshot(row)
-                    if all(ref.client_order_id in found for ref in without):
-                        break
-        return found
+                if (ref := by_id.get(text(row, "order_id"))) is not None:
+                    found[ref] = _snapshot(row)
+                    if ref.client_order_id not in (None, found[ref].client_order_id):
+                        raise Unreadable("another order")
+        missing = set(by_client)
+        for row in _order_pages(link, {"start_date": _stamp(_oldest(list(by_client.values())))}) if by_client else ():
+            client_id = client_uuid(row.get("client_order_id"))
+            if client_id in missing:
+                found[by_client[client_id]] = _snapshot(row)
+                missing.remove(client_id)
+                if not missing:
+                    break
+        return list(found.items())
 
     def working(self, link: Connection) -> list[Snapshot]:
         """See :meth:`Dialect.working`."""

@@ -102,8 +102,9 @@ class Dialect(ABC):
         return []
 
     @abstractmethod
-    def look(self, link: Connection, refs: Sequence[OrderRef]) -> dict[UUID, Snapshot]:
-        """Return those orders that the venue knows, by client id. Half an answer raises VenueUnavailable."""
+    def look(self, link: Connection, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, Snapshot]]:
+        """Return those orders that the venue knows, each with how it was asked for: by the venue's id where a reference
+        has one, else by ours. Half an answer raises VenueUnavailable."""
 
     @abstractmethod
     def working(self, link: Connection) -> list[Snapshot]:

@@ -26,7 +26,7 @@ from tradebot.core.decimals import ZERO, quantize
 from tradebot.core.errors import VenueRejected, VenueUnknown
 from tradebot.core.words import OrderStatus, OrderType, Side
 
-__all__ = ["OrderColumns", "RowDialect", "TradeColumns"]
+__all__ = ["OrderColumns", "RowDialect", "TradeColumns", "is_market", "trading_fee"]
 
 MARKETS_KEPT_SECONDS: Final = 3600
 
@@ -100,8 +100,10 @@ class RowDialect(Dialect):
     def ask_trades_since(self, link: Connection, moment: datetime) -> Iterable[dict[str, Any]]:
         """Return the rows of the account's trades since ``moment``."""
 
-    def client_word(self, client_order_id: UUID) -> str:
+    def client_word(self, client_order_id: UUID | None) -> str:
         """Return our client id as the venue takes it."""
+        if client_order_id is None:
+            raise ValueError("an order is told by our id or the venue's")
         return str(client_order_id)
 
     # Products ---------------------------------------------------------------------------------------------------------
@@ -116,6 +118,7 @@ class RowDialect(Dialect):
         if not fresh or (symbol and pair_of(symbol) not in client.markets):
             markets, currencies = source.markets()
             client.set_markets(markets, currencies)
+            client.symbols_by_word = _words(markets.values())
             client.markets_known_at = time.monotonic()
         if symbol and pair_of(symbol) not in client.markets:
             raise VenueRejected("unknown_product", f"{self.info.name} does not list {symbol}.", symbol=symbol)
@@ -125,12 +128,11 @@ class RowDialect(Dialect):
         found: Mapping[str, Any] = client.markets[pair_of(symbol)]
         return found
 
-    def symbol(self, client: Any, pair_id: str) -> str:
-        """Return our name of the product that the venue calls ``pair_id``."""
-        for market in client.markets_by_id.get(pair_id, []):
-            if market.get("spot"):
-                return symbol_of(str(market["symbol"]))
-        raise Unreadable(f"product {pair_id[:40]}")
+    def symbol(self, client: Any, word: str) -> str:
+        """Return our name of the product that the venue calls ``word``; some have two words for one product."""
+        if (found := client.symbols_by_word.get(word)) is None:
+            raise Unreadable(f"product {word[:40]}")
+        return str(found)
 
     # The contract -----------------------------------------------------------------------------------------------------
 
@@ -170,16 +172,16 @@ class RowDialect(Dialect):
         market = self.market(link.client, ref.symbol)
         link.write(lambda client: self.put_cancel(client, ref, market), symbol=ref.symbol)
 
-    def look(self, link: Connection, refs: Sequence[OrderRef]) -> dict[UUID, Snapshot]:
+    def look(self, link: Connection, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, Snapshot]]:
         """See :meth:`Dialect.look`: one request for each order; no list of the venue finds them by our id."""
-        found: dict[UUID, Snapshot] = {}
+        found: list[tuple[OrderRef, Snapshot]] = []
         for ref in refs:
             self.prepare(link, ref.symbol)
             if (row := self._row_of(link, ref)) is not None:
                 seen = self.snapshot(link.client, row)
-                if seen.client_order_id != ref.client_order_id:
+                if ref.client_order_id not in (None, seen.client_order_id):
                     raise Unreadable("another order")
-                found[ref.client_order_id] = seen
+                found.append((ref, seen))
         return found
 
     def _row_of(self, link: Connection, ref: OrderRef) -> dict[str, Any] | None:
@@ -264,6 +266,29 @@ class RowDialect(Dialect):
     def moment(self, row: Mapping[str, Any], name: str) -> datetime:
         """Return a row's time; milliseconds unless the venue counts otherwise."""
         return millis(row, name)
+
+
+def _words(markets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    words: dict[str, str] = {}
+    for market in markets:
+        if market.get("spot"):
+            info = market.get("info")
+            other = info.get("altname") if isinstance(info, Mapping) else None
+            words |= {str(word): symbol_of(str(market["symbol"])) for word in (market["id"], other) if word}
+    return words
+
+
+def trading_fee(dialect: RowDialect, link: Connection, pairs: Sequence[str]) -> tuple[Decimal, Decimal]:
+    """Return (maker, taker) of the first of these pairs that is listed: most venues tell fees by pair only."""
+    dialect.prepare(link)
+    pair = next((name for name in pairs if name in link.client.markets), None)
+    if pair is None:
+        raise Unreadable("fees")
+    answer = link.read(lambda client: client.fetch_trading_fee(pair))
+    rates = [answer.get(name) for name in ("maker", "taker")]
+    if not all(isinstance(rate, Decimal) and rate.is_finite() for rate in rates):
+        raise Unreadable("fees")
+    return rates[0], rates[1]
 
 
 def is_market(order: NewOrder) -> bool:

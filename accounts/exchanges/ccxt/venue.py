@@ -189,6 +189,10 @@ class CcxtVenue:
             raise VenueUnknown("not_visible", "The cancel was taken, and the order cannot be seen.")
         return found
 
+    def forget(self, order: NewOrder) -> OrderReport:
+        """See :meth:`Venue.forget`: an exchange promises nothing about an id that it has not seen."""
+        raise VenueRejected("cannot_forget", f"{self.capabilities.name} cannot rule an order out.")
+
     def edit(self, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> OrderReport:
         """See :meth:`Venue.edit`."""
         if not self.capabilities.edits_orders:
@@ -205,12 +209,12 @@ class CcxtVenue:
         if ref.venue_order_id or self.dialect.cancels_by_client_id:
             return ref
         try:
-            found = self.dialect.look(self.connection, [ref]).get(ref.client_order_id)
+            found = self.dialect.look(self.connection, [ref])
         except VenueUnavailable as error:
             raise _nothing_done(error) from error
-        if found is None:
+        if not found:
             raise VenueRejected("unknown_order", "The venue has no such order.", symbol=ref.symbol)
-        return replace(ref, venue_order_id=found.venue_order_id)
+        return replace(ref, venue_order_id=found[0][1].venue_order_id)
 
     def _after_write(self, ref: OrderRef, what: str) -> OrderReport | None:
         try:
@@ -222,19 +226,19 @@ class CcxtVenue:
 
     def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`."""
-        return self.find_many([ref]).get(ref.client_order_id)
+        return next((report for _, report in self._found([ref])), None)
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`."""
+        return {ref.client_order_id: report for ref, report in self._found(refs) if ref.client_order_id is not None}
+
+    def _found(self, refs: Sequence[OrderRef]) -> list[tuple[OrderRef, OrderReport]]:
         if not refs:
-            return {}
-        symbols = {ref.client_order_id: ref.symbol for ref in refs}
+            return []
         # The wallet that pays is the one of the product that the order was placed on, whatever alias is listed.
-        seen = {
-            pk: replace(order, symbol=symbols[pk]) for pk, order in self.dialect.look(self.connection, refs).items()
-        }
-        trades = self._trades(list(seen.values()))
-        return {pk: _report(order, trades.get(order.venue_order_id, [])) for pk, order in seen.items()}
+        seen = [(ref, replace(order, symbol=ref.symbol)) for ref, order in self.dialect.look(self.connection, refs)]
+        trades = self._trades([order for _, order in seen])
+        return [(ref, _report(order, trades.get(order.venue_order_id, []))) for ref, order in seen]
 
     def open_orders(self) -> list[OrderReport]:
         """See :meth:`Venue.open_orders`."""
