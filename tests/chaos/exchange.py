@@ -35,6 +35,7 @@ from typing import Any
 
 from tests.chaos import exchange_audit, steps
 from tests.chaos.exchange_world import (
+    BOTS_PER_ACCOUNT,
     SPEED,
     Life,
     Time,
@@ -61,6 +62,8 @@ IMPORTED_ONCE = (
 )
 """What workers need, imported before they are forked, so that kills fall into their work."""
 LIVES_PER_EPISODE = 50
+SETTLING = 3
+"""How often reconciliation has its turn at the end, 70 seconds apart: grace periods and leases end by then."""
 START = 1_800_000_000.0
 RANDOM, NONE = "at random", "not killed"
 ORDERS, LOOKS = r"/orders$", "/historical/"
@@ -181,8 +184,8 @@ def run_life(plan: Plan, remote: RemoteVenue, database: Path, notes: Path) -> No
 class Episode:
     """A venue, a database and the lives of their workers."""
 
-    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report) -> None:
-        self.number, self.seed, self.report = number, seed, report
+    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report, bots: int) -> None:
+        self.number, self.seed, self.report, self.bots = number, seed, report, bots
         self.folder = folder / f"episode-{number}"
         self.folder.mkdir()
         self.database = self.folder / "db.sqlite3"
@@ -196,7 +199,7 @@ class Episode:
         try:
             self.clock = Time(time.time(), START)
             self._tell_time()
-            self._aside("populate", partial(_populate, self.remote))
+            self._aside("populate", partial(_populate, self.remote, self.bots))
             protected: dict[str, Any] = {}
             for number in range(0, lives, AT_ONCE):
                 self._trouble()
@@ -270,9 +273,10 @@ class Episode:
         """Let nothing go wrong any more, and give reconciliation its turns."""
         self.report.faults.update(self.remote.faults_happened())
         self.remote.clear_faults()
-        for _ in range(4):
+        for _ in range(SETTLING):
             self._jump(70)
-            self._aside("settle", partial(_settle, self.remote))
+            self._aside("wait", _reconcile)
+        self._aside("settle", partial(_settle, self.remote))
 
     def _aside(self, name: str, work: Any) -> str:
         """Do something in a process of its own that nobody kills; return what it wrote."""
@@ -308,13 +312,21 @@ class Episode:
             shutil.rmtree(self.folder)
 
 
-def _populate(remote: RemoteVenue) -> str:
-    populate(remote)
+def _populate(remote: RemoteVenue, bots: int) -> str:
+    populate(remote, bots=bots)
     return ""
 
 
 def _watch() -> str:
     return json.dumps(exchange_audit.watch())
+
+
+def _reconcile() -> str:
+    from positions import reconcile
+
+    reconcile.monitor_resting()
+    reconcile.reconcile_all()
+    return ""
 
 
 def _settle(remote: RemoteVenue) -> str:
@@ -328,9 +340,8 @@ def _settle(remote: RemoteVenue) -> str:
     refresh_balances()
     since = clock.now()
     engine.dispatch(lambda chunk: engine.run_chunk(chunk))
-    for _ in range(3):
-        reconcile.monitor_resting()
-        reconcile.reconcile_all()
+    for _ in range(2):
+        _reconcile()
     strangers.report_all_strangers()
     found = exchange_audit.audit(remote)
     found.problems += exchange_audit.not_watched(since)
@@ -342,6 +353,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-episode", type=int, default=LIVES_PER_EPISODE)
+    parser.add_argument("--bots", type=int, default=BOTS_PER_ACCOUNT, help="for each of the four accounts")
     parser.add_argument("--markdown", type=Path, help="write the report there")
     options = parser.parse_args(argv)
     import django
@@ -368,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     while left > 0:
         number += 1
         count = min(left, options.per_episode)
-        Episode(number, rng.randrange(1 << 30), folder, empty, report).run(count)
+        Episode(number, rng.randrange(1 << 30), folder, empty, report, options.bots).run(count)
         left -= count
     report.seconds = time.monotonic() - started
     text = "\n".join(report.lines())

@@ -45,7 +45,7 @@ def figure(report: str, what: str) -> int:
 
 @pytest.mark.slow
 def test_f5_f14_f18_killed_workers_lose_and_double_nothing_at_an_exchange() -> None:
-    report = chaos(10, 5)
+    report = chaos(8, 5, "--bots", "3")
     assert figure(report, "killed by `kill -9`") >= 3
     assert figure(report, "fills") >= 5
     assert figure(report, "faults injected") >= 1
