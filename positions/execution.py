@@ -35,7 +35,7 @@ from positions.intents import Intent, client_order_id, free_balance, intend, int
 from positions.models import Order
 from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
 from tradebot.core import clock, once
-from tradebot.core.errors import MissingInformation, VenueError, VenueRejected, VenueThrottled
+from tradebot.core.errors import MissingInformation, VenueDenied, VenueError, VenueRejected, VenueThrottled
 
 __all__ = [
     "Intent",
@@ -77,7 +77,7 @@ def send(order: Order) -> Order:
     """Put a ``submitted`` order to the venue under its client id. For :func:`submit` and reconciliation only."""
     try:
         venue = venue_of(order.account)
-    except MissingInformation as error:
+    except (MissingInformation, VenueDenied) as error:  # there is nothing to send it with
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:
