@@ -307,6 +307,8 @@ def condition_states(condition: Condition, candles: Candles, values: FloatArray)
             band = NOISE * np.maximum(np.maximum(np.abs(values), abs(threshold)), scale)
             side = np.where(values - threshold > band, 1, np.where(values - threshold < -band, -1, 0))
         if condition.operator.is_crossing:
+            if condition.spec.unit is Unit.SIGNAL:
+                side = _off_the_line(condition.operator, side)
             met = _crossings(condition.operator, side, known)
             known = known & np.concatenate(([False], known[:-1]))
         else:
@@ -334,6 +336,12 @@ def _changes(
         band = NOISE * np.maximum(np.maximum(np.abs(values), np.abs(before)), scale)
         met = change > band if least_pct == 0 else change >= np.maximum(least - band, band)
     return met, np.isfinite(values) & np.isfinite(before)
+
+
+def _off_the_line(operator: Operator, side: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+    """Return the sides of a signal, which has no way to pass through the line: 0 is where it rests, not in between."""
+    wanted = 1 if operator is Operator.CROSSES_ABOVE else -1
+    return np.where(side == wanted, wanted, -wanted)
 
 
 def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray) -> BoolArray:
@@ -557,7 +565,10 @@ def _check(leaf: Leaf, market: MarketView, since: Since | None) -> Check:
     reason = ""
     if state == _UNKNOWN:
         needed = condition.candles_needed
-        reason = f"needs {needed} candles, has {have}" if have < needed else "has no value"
+        if have < needed:
+            reason = f"needs {needed} candles, has {have}"
+        else:
+            reason = "no signal received" if condition.spec.is_private else "has no value"
     elif judged is not None and not _fresh(condition, market, judged):
         reason = "no candle has closed since it was last judged"
     return Check(
@@ -677,13 +688,29 @@ def required_series(tree: Tree) -> dict[Timeframe, int]:
     return wanted
 
 
+HEARD_LATE: Final = 3_600
+"""Seconds of signals read further back than conditions reach, as the last closed candle may itself be some time ago."""
+
+
+def required_signals(tree: Tree) -> dict[str, int]:
+    """Return, per kind of signal the tree asks for, how many seconds back from now its conditions may look."""
+    wanted: dict[str, int] = {}
+    for condition in tree.conditions():
+        if condition.spec.is_private:
+            candles = int(condition.params["valid_candles"]) + CATCH_UP_CANDLES + 2
+            reach = candles * condition.timeframe.seconds + HEARD_LATE
+            wanted[condition.indicator] = max(wanted.get(condition.indicator, 0), reach)
+    return wanted
+
+
 # Wording and mirroring ----------------------------------------------------------------------------------------------
 
 
 def mirror(tree: Tree) -> Tree:
     """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70).
 
-    What has no other side stays as it is: volumes, the true range, gaps and patterns mean the same for a short.
+    A buy signal becomes a sell signal. What has no other side stays as it is: volumes, the true range, gaps and patterns
+    mean the same for a short.
     """
     return Tree(join=tree.join, items=tuple(_mirrored(item) for item in tree.items))
 
@@ -694,19 +721,20 @@ def _mirrored(node: Condition | Group) -> Condition | Group:
     mirroring = node.spec.mirroring
     if mirroring is Mirroring.NONE:
         return node
+    if mirroring is Mirroring.OPPOSITE:
+        output = node.spec.opposite_outputs.get(node.output or "", node.output)
+        return _turned(node, indicator=node.spec.opposite, output=output)
     value = node.value
     if value is not None and not node.operator.is_change:
         # 0 - value: a mirrored 0 stays 0, not -0.
         value = (100.0 if mirroring is Mirroring.FROM_HUNDRED else 0.0) - value
-    return Condition(
-        indicator=node.indicator,
-        timeframe=node.timeframe,
-        operator=_MIRRORED[node.operator],
-        value=value,
-        params=node.params,
-        output=node.output,
-        negate=node.negate,
-    )
+    return _turned(node, operator=_MIRRORED[node.operator], value=value)
+
+
+def _turned(node: Condition, **changes: Any) -> Condition:
+    """Return the condition with changes; made anew, as a copy would keep its key and label."""
+    fields = {name: getattr(node, name) for name in Condition.model_fields}
+    return Condition(**(fields | changes))
 
 
 def describe(tree: Tree) -> str:

@@ -466,6 +466,8 @@ class Strategy:
     manage: Callable[[Any, DealView, MarketView, datetime, FeeRates], Decision]
     required_series: Callable[[Any], dict[Timeframe, int]]
     presets: tuple[Preset, ...]
+    required_signals: Callable[[Any], Mapping[str, int]] = lambda _settings: {}
+    """Kinds of signals that the settings ask for, each with the seconds back from now that may count."""
 
     def settings_from_json(self, data: Mapping[str, Any]) -> Any:
         """Return validated settings. Raises InvalidInput naming the first field at fault, all in ``detail``."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, PlainSerializer, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from bots.conditions import Condition, Operator, Tree, mirror
+from bots.conditions import Condition, Operator, Tree, mirror, required_signals
 from bots.sizing import (
     BaseOrderType,
     DeviationReference,
@@ -512,6 +512,16 @@ class DcaSettings(SettingsModel):
             is_own = self.short_conditions is ShortConditions.OWN
             trees[Direction.SHORT] = own if is_own else (mirror(written[0]), mirror(written[1]), mirror(written[2]))
         return trees
+
+    @cached_property
+    def signals(self) -> dict[str, int]:
+        """Return the kinds of signals that the conditions ask for, each with how many seconds back from now count."""
+        wanted: dict[str, int] = {}
+        for direction in self.directions:
+            for tree in self._trees[direction]:
+                for kind, seconds in required_signals(tree).items():
+                    wanted[kind] = max(wanted.get(kind, 0), seconds)
+        return wanted
 
     @cached_property
     def shape(self) -> Shape:

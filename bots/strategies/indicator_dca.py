@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from bots.conditions import required_series
@@ -11,7 +12,7 @@ from bots.strategies.dca_open import decide_open
 from bots.strategies.dca_settings import PRESETS, DcaSettings
 from marketdata.timeframes import Timeframe
 
-__all__ = ["STRATEGY", "decide_open", "manage", "needed_series"]
+__all__ = ["STRATEGY", "decide_open", "manage", "needed_series", "needed_signals"]
 
 
 def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
@@ -24,6 +25,11 @@ def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
     return wanted
 
 
+def needed_signals(settings: DcaSettings) -> Mapping[str, int]:
+    """Return the kinds of signals these settings ask for, each with how many seconds back from now may count."""
+    return settings.signals
+
+
 STRATEGY: Final = Strategy(
     name="indicator_dca",
     label="DCA with indicators",
@@ -33,4 +39,5 @@ STRATEGY: Final = Strategy(
     manage=manage,
     required_series=needed_series,
     presets=PRESETS,
+    required_signals=needed_signals,
 )
