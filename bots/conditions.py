@@ -11,11 +11,11 @@ unknown in the end is false.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -309,8 +309,11 @@ def condition_states(condition: Condition, candles: Candles, values: FloatArray)
         if condition.operator.is_crossing:
             if condition.spec.unit is Unit.SIGNAL:
                 side = _off_the_line(condition.operator, side)
-            met = _crossings(condition.operator, side, known)
-            known = known & np.concatenate(([False], known[:-1]))
+            # What was never heard of was not signalled either, so the very first signal is a crossing.
+            before = np.ones(len(known), dtype=np.bool_) if condition.spec.is_private else known
+            known_before = np.concatenate(([False], before[:-1]))
+            met = _crossings(condition.operator, side, known, known_before)
+            known = known & known_before
         else:
             met = _COMPARED[condition.operator](side)
     return np.where(known, np.where(met, State.MET, State.UNMET), State.UNKNOWN).astype(np.int8)
@@ -344,7 +347,7 @@ def _off_the_line(operator: Operator, side: npt.NDArray[np.int_]) -> npt.NDArray
     return np.where(side == wanted, wanted, -wanted)
 
 
-def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray) -> BoolArray:
+def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray, known_before: BoolArray) -> BoolArray:
     """Return where the side changes to the operator's; on the line (0) the side it came from goes on.
 
     A series that begins on the line counts as coming from the other side.
@@ -354,7 +357,6 @@ def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray)
     latest = np.maximum.accumulate(decided) if len(side) else decided
     carried = np.where(latest >= 0, side[latest], -wanted)
     came_from = np.concatenate(([wanted], carried[:-1]))
-    known_before = np.concatenate(([False], known[:-1]))
     crossed: BoolArray = known & known_before & (side == wanted) & (came_from != wanted)
     return crossed
 
@@ -692,14 +694,29 @@ HEARD_LATE: Final = 3_600
 """Seconds of signals read further back than conditions reach, as the last closed candle may itself be some time ago."""
 
 
-def required_signals(tree: Tree) -> dict[str, int]:
-    """Return, per kind of signal the tree asks for, how many seconds back from now its conditions may look."""
-    wanted: dict[str, int] = {}
-    for condition in tree.conditions():
+class Asked(NamedTuple):
+    """What is asked of one kind of signal: how many seconds back from now may count, and the least confidence."""
+
+    seconds: int
+    least_confidence: float
+
+    def with_(self, other: Asked | None) -> Asked:
+        """Return what covers both."""
+        if other is None:
+            return self
+        return Asked(max(self.seconds, other.seconds), min(self.least_confidence, other.least_confidence))
+
+
+def required_signals(trees: Iterable[Tree]) -> dict[str, Asked]:
+    """Return what these trees ask for, by kind of signal."""
+    wanted: dict[str, Asked] = {}
+    for condition in (condition for tree in trees for condition in tree.conditions()):
         if condition.spec.is_private:
             candles = int(condition.params["valid_candles"]) + CATCH_UP_CANDLES + 2
-            reach = candles * condition.timeframe.seconds + HEARD_LATE
-            wanted[condition.indicator] = max(wanted.get(condition.indicator, 0), reach)
+            asked = Asked(
+                candles * condition.timeframe.seconds + HEARD_LATE, condition.params.get("min_confidence", 0.0)
+            )
+            wanted[condition.indicator] = asked.with_(wanted.get(condition.indicator))
     return wanted
 
 
@@ -709,8 +726,8 @@ def required_signals(tree: Tree) -> dict[str, int]:
 def mirror(tree: Tree) -> Tree:
     """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70).
 
-    A buy signal becomes a sell signal. What has no other side stays as it is: volumes, the true range, gaps and patterns
-    mean the same for a short.
+    A buy signal becomes a sell signal. What has no other side stays as it is: volumes, the true range, gaps and
+    patterns mean the same for a short.
     """
     return Tree(join=tree.join, items=tuple(_mirrored(item) for item in tree.items))
 

@@ -230,9 +230,11 @@ class CoinReview(OwnedModel):
         return f"{self.code}: {self.category}"
 
 
-# Django finds models through this module; the larger group has one of its own.
+# Django finds models through this module; the larger groups have one of their own.
 from bots.backtesting.models import Backtest as Backtest  # noqa: E402
 from bots.backtesting.models import BacktestDeal as BacktestDeal  # noqa: E402
 from bots.backtesting.models import JobStatus as JobStatus  # noqa: E402
 from bots.backtesting.models import Sweep as Sweep  # noqa: E402
 from bots.backtesting.models import SweepPoint as SweepPoint  # noqa: E402
+from bots.signals.models import Signal as Signal  # noqa: E402
+from bots.signals.models import SignalHook as SignalHook  # noqa: E402

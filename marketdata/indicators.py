@@ -74,7 +74,7 @@ class IndicatorSpec:
     which the value no longer depends on where the series began. ``outputs`` lists the lines, the default first.
     ``of_the_day`` says that every candle since 00:00 UTC counts as well. ``hear`` is set where the values follow from
     what one bot is told rather than from candles: they are private, have no value in a shared view, and are laid over
-    it for that bot alone. ``opposite`` and ``opposite_outputs`` name the indicator and the lines of the other direction.
+    it for that bot alone. ``opposite`` and ``opposite_outputs`` name indicator and lines of the other direction.
     """
 
     name: str

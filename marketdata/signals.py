@@ -41,8 +41,8 @@ ACTION_NUMBERS: Final = {"": 0, SignalAction.BUY.value: 1, SignalAction.SELL.val
 class Signals:
     """The signals of one kind about one pair, oldest first.
 
-    ``at`` is when each was received (Unix seconds), ``confidence`` 0 to 100 (NaN where none was given), ``action`` 1 for
-    buy, -1 for sell, 0 where it says neither. ``since`` is when the first one ever was received, which may be long
+    ``at`` is when each was received (Unix seconds), ``confidence`` 0 to 100 (NaN where none was given), ``action`` 1
+    for buy, -1 for sell, 0 where it says neither. ``since`` is when the first one ever was received, which may be long
     before those at hand: before that nothing is known (infinity: nothing has ever come). Minus infinity counts what has
     not come as silence.
     """

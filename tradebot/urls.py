@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from bots.deal_views import deal_settings
+from bots.signals.views import hook
 from tradebot import dashboard, health_views
 
 urlpatterns = [
@@ -20,6 +21,7 @@ urlpatterns = [
     path("backtests/", include("bots.backtesting.urls")),
     path("deals/<int:pk>/settings/", deal_settings, name="deal_settings"),  # knows strategies, so bots bring it
     path("", include("positions.urls")),  # deals/, history/, orders/
+    path("hooks/<str:public_id>/", hook, name="signal_hook"),
     path("api/", include("tradebot.api_urls")),
     path("admin/", admin.site.urls),
     path("auth/", include("allauth.urls")),

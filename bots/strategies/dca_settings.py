@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, PlainSerializer, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from bots.conditions import Condition, Operator, Tree, mirror, required_signals
+from bots.conditions import Asked, Condition, Operator, Tree, mirror, required_signals
 from bots.sizing import (
     BaseOrderType,
     DeviationReference,
@@ -514,14 +514,9 @@ class DcaSettings(SettingsModel):
         return trees
 
     @cached_property
-    def signals(self) -> dict[str, int]:
-        """Return the kinds of signals that the conditions ask for, each with how many seconds back from now count."""
-        wanted: dict[str, int] = {}
-        for direction in self.directions:
-            for tree in self._trees[direction]:
-                for kind, seconds in required_signals(tree).items():
-                    wanted[kind] = max(wanted.get(kind, 0), seconds)
-        return wanted
+    def signals(self) -> dict[str, Asked]:
+        """Return what the conditions ask for, by kind of signal; empty for most settings."""
+        return required_signals(tree for direction in self.directions for tree in self._trees[direction])
 
     @cached_property
     def shape(self) -> Shape:

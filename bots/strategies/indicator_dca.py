@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bots.conditions import required_series
+from bots.conditions import Asked, required_series
 from bots.strategies.base import Strategy
 from bots.strategies.dca_manage import manage
 from bots.strategies.dca_open import decide_open
@@ -25,8 +25,8 @@ def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
     return wanted
 
 
-def needed_signals(settings: DcaSettings) -> Mapping[str, int]:
-    """Return the kinds of signals these settings ask for, each with how many seconds back from now may count."""
+def needed_signals(settings: DcaSettings) -> Mapping[str, Asked]:
+    """Return what these settings ask for, by kind of signal."""
     return settings.signals
 
 

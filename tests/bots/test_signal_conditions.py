@@ -138,7 +138,7 @@ def test_a_live_look_needs_no_more_signals_than_it_says(rule: Tree, seed: int, i
     """What is read for the last candle, a stretch back from now, gives the same answers as everything ever sent."""
     whole = market()
     close = START + 60 * (index + 1)
-    reach = required_signals(rule)
+    reach = {kind: asked.seconds for kind, asked in required_signals([rule]).items()}
     everything = chatter(seed, until=close)
     read = {
         kind: Signals(part.at[mask], part.confidence[mask], part.action[mask], part.since)
@@ -190,12 +190,12 @@ def test_a_simulation_without_a_bot_counts_silence_as_zero() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
 def test_f38_a_signal_crosses_once_each_time_it_comes(threshold: float) -> None:
-    heard = {"webhook": told(START + 10, START + 130, START + 190, START + 610)}
+    heard = {"webhook": told(START + 70, START + 190, START + 250, START + 610)}
     look = HeardView(market(15), heard)
     states = look.states(condition(operator="crosses_above", value=threshold))
-    assert np.flatnonzero(states == State.MET).tolist() == [2, 10]
+    assert np.flatnonzero(states == State.MET).tolist() == [1, 3, 10]  # the first one ever is one of them
     leaving = look.states(condition(operator="crosses_below", value=1 - threshold))
-    assert np.flatnonzero(leaving == State.MET).tolist() == [1, 4, 11]
+    assert np.flatnonzero(leaving == State.MET).tolist() == [2, 5, 11]
 
 
 # Settings with an effect --------------------------------------------------------------------------------------------
@@ -258,9 +258,15 @@ def test_one_bots_signals_leave_no_trace_in_what_everybody_shares() -> None:
 
 
 def test_kinds_and_stretches_that_a_rule_asks_for() -> None:
-    assert required_signals(tree(condition("rsi", "<", 30))) == {}
+    assert required_signals([tree(condition("rsi", "<", 30))]) == {}
     found = required_signals(
-        tree(condition(params={"valid_candles": 3}), condition(timeframe="1h"), condition("ai_buy", timeframe="5m"))
+        [
+            tree(
+                condition(params={"valid_candles": 3}), condition(timeframe="1h"), condition("ai_buy", timeframe="5m")
+            ),
+            tree(condition("ai_buy", params={"min_confidence": 45})),
+        ]
     )
     assert set(found) == {"webhook", "ai_buy"}
-    assert found["webhook"] >= (1 + CATCH_UP_CANDLES + 1) * 3_600
+    assert found["webhook"].seconds >= (1 + CATCH_UP_CANDLES + 1) * 3_600
+    assert found["ai_buy"].least_confidence == 45

@@ -23,6 +23,7 @@ class Kind(Enum):
     COMMON = "the same for everybody who is signed in"
     PUBLIC = "answers without a sign-in"
     STAFF = "for staff only"
+    SECRET = "answers to a secret of its own, without a sign-in"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ def common(reason: str) -> Verdict:
 
 def public(reason: str) -> Verdict:
     return Verdict(Kind.PUBLIC, reason)
+
+
+def by_secret(reason: str, **more: Any) -> Verdict:
+    return Verdict(Kind.SECRET, reason, more=tuple(more.items()))
 
 
 LEAVING: Final = {
@@ -121,6 +126,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "bots/{pk}/export/": own("bot"),
     "bots/{pk}/run/": own("bot"),
     "bots/{pk}/sell-all/": own("bot"),
+    "bots/{pk}/signals/": own("bot"),
     "bots/{pk}/start/": own("bot"),
     "bots/{pk}/stop/": own("bot"),
     "bots/{pk}/template/": own("bot", observer_may="keeps settings that they can read, as a template of their own"),
@@ -140,6 +146,9 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "deals/{pk}/settings/": own("position"),
     "deals/{pk}/ticker/": own("position"),
     "history/": mine("lists ended deals"),
+    "hooks/{public_id}/": by_secret(
+        "programs tell a bot something; its secret authorises, no session", public_id="hook"
+    ),
     "history/export.{kind}": mine("exports ended deals", kind="csv"),
     "orders/": mine("lists orders"),
     "orders/export.{kind}": mine("exports orders", kind="csv"),
@@ -175,6 +184,8 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/bots/{pk}/copy/": own("bot"),
     "api/bots/{pk}/decisions/": own("bot"),
     "api/bots/{pk}/export/": own("bot"),
+    "api/bots/{pk}/hook/": own("bot"),
+    "api/bots/{pk}/signals/": own("bot"),
     "api/bots/{pk}/run-now/": own("bot"),
     "api/bots/{pk}/sell-all/": own("bot"),
     "api/bots/{pk}/start/": own("bot"),
