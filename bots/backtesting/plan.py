@@ -456,18 +456,16 @@ def _signals(job: Backtest | Sweep, strategy: Strategy, parsed: Any) -> tuple[Bo
     if not asked:
         return None, []
     kinds = " and ".join(sorted(asked))
-    bot: Bot | None = Bot.objects.filter(pk=job.bot_id).first() if job.bot_id else None
-    if bot is None:
+    found = heard_between(job.owner, job.bot_id, job.start, job.end, reach_of(asked)) if job.bot_id else None
+    if found is None:
         return None, [
             f"Signals ({kinds}): this run is not of a saved bot, so none has come: their value is 0 throughout."
         ]
-    signals = heard_between(bot, job.start, job.end, reach_of(asked))
+    name, signals = found
     first = signals.first_of(asked)
     if first is None or first >= job.end:
-        return signals, [
-            f"Signals ({kinds}): “{bot.name}” had received none by the end, so conditions on them never hold."
-        ]
-    notes = [f"Signals ({kinds}): those that “{bot.name}” has received and that are still kept were used."]
+        return signals, [f"Signals ({kinds}): “{name}” had received none by the end, so conditions on them never hold."]
+    notes = [f"Signals ({kinds}): those that “{name}” has received and that are still kept were used."]
     if first > job.start:
         notes.append(f"Before {_day(int(first))}, when the first one came, conditions on signals are unknown.")
     return signals, notes

@@ -14,10 +14,9 @@ from rest_framework.response import Response
 from accounts.models import User
 from bots.models import Signal, SignalHook
 from bots.signals import hooks, inlet
-from bots.signals.models import LONGEST_LAG, SHORTEST_LAG
+from bots.signals.models import ACTIONS, KINDS, LONGEST_LAG, SHORTEST_LAG
 from bots.signals.payloads import LONGEST_ID, LONGEST_PAIR, LONGEST_REASONING, alert_of
 from bots.signals.views import address_of
-from marketdata.signals import SignalAction, SignalKind
 from tradebot.core.api import ModelSerializer, Serializer
 from tradebot.core.limits import seconds_to_wait
 from tradebot.core.viewsets import NoFields, validated
@@ -53,11 +52,11 @@ class SignalSerializer(ModelSerializer):
 class NewSignalSerializer(Serializer):
     """What a program or model of yours tells the bot. It sets conditions for a while; it never places an order."""
 
-    kind = serializers.ChoiceField(choices=[kind.value for kind in SignalKind])
+    kind = serializers.ChoiceField(choices=KINDS)
     symbol = serializers.CharField(
         max_length=LONGEST_PAIR, required=False, help_text="One of the bot's pairs; left out: all of them."
     )
-    action = serializers.ChoiceField(choices=[word.value for word in SignalAction], required=False)
+    action = serializers.ChoiceField(choices=ACTIONS, required=False)
     confidence = serializers.FloatField(
         min_value=0, max_value=100, required=False, help_text="0 to 100; opinions (ai_buy, ai_sell) need one."
     )

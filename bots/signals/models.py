@@ -20,6 +20,8 @@ __all__ = ["DEFAULT_MAX_LAG", "HEARD", "LONGEST_LAG", "SHORTEST_LAG", "Signal", 
 DEFAULT_MAX_LAG: Final = 60
 SHORTEST_LAG: Final = 1
 LONGEST_LAG: Final = 86_400
+KINDS: Final = [(kind.value, kind.value) for kind in SignalKind]
+ACTIONS: Final = [(word.value, word.value) for word in SignalAction]
 
 
 def new_public_id() -> str:
@@ -77,8 +79,8 @@ class Signal(OwnedModel):
         "marketdata.Product", models.PROTECT, null=True, blank=True, related_name="+", help_text="Null: all its pairs."
     )
     pair = models.CharField(max_length=60, blank=True, help_text="The pair as the sender wrote it.")
-    kind = models.CharField(max_length=10, choices=[(kind.value, kind.value) for kind in SignalKind])
-    action = models.CharField(max_length=4, blank=True, choices=[(word.value, word.value) for word in SignalAction])
+    kind = models.CharField(max_length=10, choices=KINDS)
+    action = models.CharField(max_length=4, blank=True, choices=ACTIONS)
     confidence = models.FloatField(null=True, blank=True, help_text="0 to 100.")
     reasoning = models.CharField(max_length=500, blank=True)
     source = models.CharField(max_length=4, choices=Source.choices)

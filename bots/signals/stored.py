@@ -11,6 +11,8 @@ import numpy as np
 from django.db import transaction
 from django.db.models import Count, Q
 
+from accounts.access import acting_for
+from accounts.models import User
 from bots.conditions import Asked
 from bots.models import Bot, Signal
 from bots.signals.models import HEARD
@@ -18,6 +20,7 @@ from bots.strategies.base import MarketView
 from bots.strategies.heard import Heard, HeardView
 from marketdata.signals import ACTION_NUMBERS, Signals
 from tradebot.core import clock, scoping
+from tradebot.core.scoping import detached
 
 __all__ = ["MOST_KEPT", "BotSignals", "heard_between", "heard_by_bots", "laid_over", "prune", "reach_of"]
 
@@ -90,10 +93,15 @@ def heard_by_bots(wanted: Mapping[int, int], now: datetime) -> dict[int, BotSign
     return {bot_id: BotSignals(found.get(bot_id, ())) for bot_id in wanted}
 
 
-def heard_between(bot: Bot, start: int, end: int, reach: int) -> BotSignals:
-    """Return what a bot was told in a range (Unix seconds) and ``reach`` seconds before it. For backtests."""
+def heard_between(person: User, bot_id: int, start: int, end: int, reach: int) -> tuple[str, BotSignals] | None:
+    """Return a bot's name and what it was told in a range (Unix seconds) and ``reach`` seconds before it.
+
+    For backtests, which work in a scope without accounts: None for a bot that their person does not see (any more).
+    """
     since, until = datetime.fromtimestamp(start - reach, UTC), datetime.fromtimestamp(end, UTC)
-    return BotSignals(_read([bot.pk], since, until).get(bot.pk, ()))
+    with detached("a backtest reads what its bot was told, as far as its person sees the bot"), acting_for(person):
+        name = Bot.objects.filter(pk=bot_id).values_list("name", flat=True).first()
+        return None if name is None else (name, BotSignals(_read([bot_id], since, until).get(bot_id, ())))
 
 
 def laid_over(
