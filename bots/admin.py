@@ -109,7 +109,7 @@ class SignalAdmin(ReadOnlyAdmin):
 class CoinReviewAdmin(ReadOnlyAdmin):
     """What people think of coins, for themselves."""
 
-    list_display = ["code", "owner", "category"]
+    list_display = ["code", "owner", "category", "reason", "updated_at"]
     list_filter = ["category"]
     list_select_related = ["owner"]
     search_fields = ["code", "owner__email"]

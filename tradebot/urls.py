@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from bots.coin_views import coin_settings
 from bots.deal_views import deal_settings
 from bots.signals.views import hook
 from tradebot import dashboard, health_views
@@ -16,6 +17,7 @@ urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
     path("ticker/", dashboard.ticker, name="ticker"),
     path("accounts/", include("accounts.urls")),
+    path("settings/coins/", coin_settings, name="settings_coins"),  # read by bots, so bots bring it
     path("settings/", include("accounts.settings_urls")),
     path("bots/", include("bots.urls")),
     path("backtests/", include("bots.backtesting.urls")),

@@ -154,6 +154,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "orders/export.{kind}": mine("exports orders", kind="csv"),
     "settings/": mine("one's own settings"),
     "settings/api/": mine("one's own token"),
+    "settings/coins/": mine("one's own reviews of coins, beside public ones"),
     "settings/security/": mine("one's own sign-in"),
     "settings/theme/": mine("one's own settings"),
     # API
@@ -190,6 +191,9 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/bots/{pk}/sell-all/": own("bot"),
     "api/bots/{pk}/start/": own("bot"),
     "api/bots/{pk}/stop/": own("bot"),
+    "api/coin-reviews/": mine("lists and makes one's own reviews of coins"),
+    "api/coin-reviews/effective/": mine("coins with one's own word or the operator's"),
+    "api/coin-reviews/{pk}/": own("coin_review"),
     "api/docs/": common("documentation"),
     "api/events/": mine("lists what happened"),
     "api/events/{pk}/": own("event"),
