@@ -26,7 +26,7 @@ import structlog
 from django.db import transaction
 
 from accounts.access import people_of_account
-from accounts.exchanges.base import OrderReport, Trade
+from accounts.exchanges.base import OrderRef, OrderReport, Trade
 from accounts.models import Account
 from marketdata import market
 from notifications import outbox
@@ -62,6 +62,7 @@ __all__ = [
     "lock_account",
     "mark_of",
     "recompute",
+    "ref_of",
     "remaining_base",
     "totals_by_position",
     "totals_of",
@@ -181,6 +182,16 @@ def mark_of(position: Position) -> Decimal | None:
     return None if quote is None else quote.mark
 
 
+def ref_of(order: Order) -> OrderRef:
+    """Return what identifies the order to its venue."""
+    return OrderRef(
+        order.client_order_id,
+        order.position.product.symbol,
+        order.venue_order_id,
+        order.submitted_at or order.created_at,
+    )
+
+
 # Reports ------------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +216,8 @@ def apply_report(order: Order, report: OrderReport) -> list[Fill]:
         changes |= _status_change(order, _believed(order, report, booked), now)
         if report.venue_order_id and not order.venue_order_id:
             changes["venue_order_id"] = report.venue_order_id
+        if order.acknowledged_at is None:
+            changes["acknowledged_at"] = now
         if report.error_code and "status" in changes:
             changes |= {"error_code": report.error_code[:60], "error_text": report.error_text[:300]}
         changes["hold_amount"] = _hold_left(order, fills, changes.get("status", order.status))

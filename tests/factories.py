@@ -26,6 +26,8 @@ from accounts.models import (
     PaperTerms,
     PaperTrade,
     User,
+    VenueBalance,
+    VenueFunds,
 )
 from bots.models import (
     Backtest,
@@ -48,7 +50,7 @@ from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
-from tradebot.core.models import AuditEntry
+from tradebot.core.models import ActionKey, AuditEntry
 from tradebot.core.scoping import detached
 from tradebot.core.words import OrderStatus, OrderType, Side
 
@@ -148,6 +150,28 @@ class ExchangeCredentialFactory(_Factory):
     account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
     api_key = factory.LazyFunction(lambda: Secret("key-of-nobody"))
     api_secret = factory.LazyFunction(lambda: Secret("secret-of-nobody"))
+
+
+class VenueFundsFactory(_Factory):
+    """What an exchange account's venue said just now, with fees of 0.4 and 0.6 %."""
+
+    class Meta:
+        model = VenueFunds
+
+    account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+    asked_at = factory.LazyFunction(clock.now)
+    fees_asked_at = factory.LazyFunction(clock.now)
+    maker_fee = Decimal("0.004")
+    taker_fee = Decimal("0.006")
+
+
+class VenueBalanceFactory(_Factory):
+    class Meta:
+        model = VenueBalance
+
+    account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+    currency = "USD"
+    total = Decimal(1000)
 
 
 class PaperTermsFactory(_Factory):
@@ -535,3 +559,18 @@ class AuditEntryFactory(_Factory):
     actor = factory.LazyAttribute(lambda o: o.user.email if o.user else "system")
     action = "tested"
     target = "something"
+
+
+class ActionKeyFactory(_Factory):
+    class Meta:
+        model = ActionKey
+
+    user = factory.SubFactory(UserFactory)
+    route = "/somewhere/"
+    key = factory.Sequence(lambda number: f"key-{number}")
+    digest = "0" * 64
+    claim = factory.LazyFunction(uuid.uuid4)
+    lease_until = factory.LazyFunction(clock.now)
+    finished_at = factory.LazyFunction(clock.now)
+    status = 200
+    answer = factory.LazyFunction(lambda: {"body": "done", "type": "text/plain"})

@@ -29,20 +29,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, Final
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
-from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.base import (
+    NEVER_ARRIVED,
+    Balance,
+    Capabilities,
+    KeyPermissions,
+    Movement,
+    NewOrder,
+    OrderRef,
+    OrderReport,
+    VenueTrade,
+)
 from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of, rest, trade_of
 from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
 from accounts.exchanges.paper_rules import Costs, never_better, reachable, slipped, walked
-from accounts.models import Account, PaperBalance, PaperOrder, PaperTerms, PaperTrade
+from accounts.exchanges.shape import LARGEST, check_shape
+from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
-from marketdata.sources.base import BookLevel, Quote
+from marketdata.sources.base import Book, BookLevel, ProductInfo, Quote
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, floor_to, plain
 from tradebot.core.errors import VenueRejected
@@ -50,10 +62,8 @@ from tradebot.core.words import OrderStatus, OrderType, Side
 
 __all__ = ["PaperVenue", "match_resting"]
 
-LARGEST: Final = Decimal(10) ** 15
-"""Sizes and prices beyond this are nonsense and would not fit the columns once multiplied."""
-MOST_PLACES: Final = 18
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+FROM_OUTSIDE: Final = (PaperEntry.Kind.DEPOSIT, PaperEntry.Kind.WITHDRAWAL, PaperEntry.Kind.RESET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class _Market:
 class PaperVenue:
     """The paper venue of one account; see the module for how it fills. Works in a scope that may change the account."""
 
-    lookup_is_definitive: ClassVar[bool] = True
+    capabilities: Capabilities = Capabilities("Paper", lookup_is_definitive=True, lists_movements=True)
 
     def __init__(self, account: Account) -> None:
         if not account.is_paper:
@@ -84,26 +94,55 @@ class PaperVenue:
         rows = PaperBalance.objects.filter(account_id=self.account_id)
         return {row.currency: Balance(row.currency, row.total, row.held) for row in rows}
 
-    def find(self, client_order_id: UUID) -> OrderReport | None:
+    def products(self) -> list[ProductInfo]:
+        """See :meth:`Venue.products`: those of the market whose prices it trades at."""
+        return sources.get(self.exchange).products()
+
+    def book(self, symbol: str, depth: int = 50) -> Book:
+        """See :meth:`Venue.book`."""
+        return market.book(self.exchange, symbol, depth)
+
+    def permissions(self) -> KeyPermissions:
+        """See :meth:`Venue.permissions`. There is no key, and nothing leaves."""
+        return KeyPermissions(can_view=True, can_trade=True, can_withdraw=False)
+
+    def movements_since(self, moment: datetime) -> list[Movement]:
+        """See :meth:`Venue.movements_since`: deposits, withdrawals and resets of its journal."""
+        rows = PaperEntry.objects.filter(account_id=self.account_id, at__gte=moment, kind__in=FROM_OUTSIDE)
+        return [
+            Movement(f"paper-{row.pk}", row.currency, row.amount, row.at, row.get_kind_display())
+            for row in rows.order_by("pk")
+        ]
+
+    def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`. Refused orders are known too, with status rejected and the code."""
-        return self.find_many([client_order_id]).get(client_order_id)
+        if ref.client_order_id is not None:
+            return self._known(ref.client_order_id)
+        reports = self._reports(PaperOrder.objects.filter(venue_order_id=ref.venue_order_id))
+        return reports[0] if reports else None
 
-    def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
+    def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`. Two queries."""
-        orders = PaperOrder.objects.filter(account_id=self.account_id, client_order_id__in=list(client_order_ids))
-        trades = PaperTrade.objects.filter(account_id=self.account_id)
-        found = {order.pk: order for order in orders}
-        by_order: dict[int, list[PaperTrade]] = {}
-        if found:
-            for trade in trades.filter(order_id__in=list(found)).order_by("pk"):
-                by_order.setdefault(trade.order_id, []).append(trade)
-        return {order.client_order_id: report_of(order, by_order.get(pk, [])) for pk, order in found.items()}
+        orders = PaperOrder.objects.filter(
+            client_order_id__in=[ref.client_order_id for ref in refs if ref.client_order_id]
+        )
+        return {report.client_order_id: report for report in self._reports(orders) if report.client_order_id}
 
-    def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
+    def open_orders(self) -> list[OrderReport]:
+        """See :meth:`Venue.open_orders`."""
+        return self._reports(PaperOrder.objects.filter(status__in=WORKING))
+
+    def trades_since(self, moment: datetime) -> list[VenueTrade]:
         """See :meth:`Venue.trades_since`; the moment itself is included."""
         rows = PaperTrade.objects.filter(account_id=self.account_id, at__gte=moment).select_related("order")
         return [
-            (row.order.client_order_id, row.order.symbol, Side(row.order.side), trade_of(row))
+            VenueTrade(
+                trade_of(row),
+                row.order.symbol,
+                Side(row.order.side),
+                row.order.client_order_id,
+                str(row.order.venue_order_id),
+            )
             for row in rows.order_by("pk")
         ]
 
@@ -111,6 +150,19 @@ class PaperVenue:
         """See :meth:`Venue.fee_rates`."""
         costs = self._costs()
         return costs.maker, costs.taker
+
+    def _known(self, client_order_id: UUID) -> OrderReport | None:
+        reports = self._reports(PaperOrder.objects.filter(client_order_id=client_order_id))
+        return reports[0] if reports else None
+
+    def _reports(self, orders: QuerySet[PaperOrder]) -> list[OrderReport]:
+        found = list(orders.filter(account_id=self.account_id).order_by("pk"))
+        by_order: dict[int, list[PaperTrade]] = {}
+        if found:
+            trades = PaperTrade.objects.filter(account_id=self.account_id, order_id__in=[order.pk for order in found])
+            for trade in trades.order_by("pk"):
+                by_order.setdefault(trade.order_id, []).append(trade)
+        return [report_of(order, by_order.get(order.pk, [])) for order in found]
 
     # Acting ----------------------------------------------------------------------------------------------------------
 
@@ -121,8 +173,8 @@ class PaperVenue:
         ``unknown_product``, ``not_trading``, ``no_price``, ``bad_increment``, ``below_minimum``, ``bad_expiry``,
         ``insufficient_funds``, each with the numbers behind it.
         """
-        _check_shape(order)
-        if (known := self.find(order.client_order_id)) is not None:
+        check_shape(order)
+        if (known := self._known(order.client_order_id)) is not None:
             return _accepted(known)
         now = clock.now()
         try:
@@ -133,14 +185,18 @@ class PaperVenue:
             refusal = error
         return self._refuse(order, refusal, now)
 
-    def cancel(self, client_order_id: UUID) -> OrderReport:
+    def edit(self, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> OrderReport:
+        """See :meth:`Venue.edit`: not offered, an order is cancelled and placed anew."""
+        raise VenueRejected("not_offered", "The paper venue does not change orders.")
+
+    def cancel(self, ref: OrderRef) -> OrderReport:
         """Cancel a working order and return it as it is then, with every fill it got before (F19).
 
         An order that has ended is returned as it ended. Raises VenueRejected (``unknown_order``).
         """
         with transaction.atomic(durable=True):
             ledger = Ledger([self.account_id], clock.now())
-            row = PaperOrder.objects.filter(account_id=self.account_id, client_order_id=client_order_id).first()
+            row = PaperOrder.objects.filter(account_id=self.account_id, client_order_id=ref.client_order_id).first()
             if row is None:
                 raise VenueRejected("unknown_order", "The paper venue has no such order.")
             if row.status in WORKING:
@@ -148,6 +204,19 @@ class PaperVenue:
                 row.save(update_fields=["status", "hold", "updated_at"])
                 ledger.write()
             return report_of(row, list(PaperTrade.objects.filter(order=row).order_by("pk")))
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        """See :meth:`Venue.forget`: the lookup and the refusal under the id are one transaction, under the lock that
+        every ``place`` takes before it writes.
+        """
+        now = clock.now()
+        with transaction.atomic(durable=True):
+            Ledger([self.account_id], now)
+            known = self._known(order.client_order_id)
+            if known is not None:
+                return known
+            row = self._refusal(order, NEVER_ARRIVED, "It was given up before it arrived.", now)
+            return report_of(row, [])
 
     # Details ---------------------------------------------------------------------------------------------------------
 
@@ -176,7 +245,7 @@ class PaperVenue:
         """Write the order with what it fills at once; an id that arrived in the meantime stays as it is."""
         with transaction.atomic(durable=True):
             ledger = Ledger([self.account_id], now)
-            if (known := self.find(order.client_order_id)) is not None:
+            if (known := self._known(order.client_order_id)) is not None:
                 return _accepted(known)
             row = self._row(order, now)
             trade = _fill_on_arrival(ledger, row, self._costs(), met)
@@ -210,40 +279,25 @@ class PaperVenue:
         """Remember the refusal under the client id and raise it, unless that id was answered in the meantime."""
         with transaction.atomic(durable=True):
             Ledger([self.account_id], now)
-            known = self.find(order.client_order_id)
+            known = self._known(order.client_order_id)
             if known is None:
-                row = self._row(order, now)
-                row.status = OrderStatus.REJECTED
-                row.reject_code, row.reject_text = refusal.code, refusal.message[:300]
-                row.save(force_insert=True)
+                self._refusal(order, refusal.code, refusal.message, now)
         if known is not None and known.status is not OrderStatus.REJECTED:
             return known
         raise refusal
+
+    def _refusal(self, order: NewOrder, code: str, text: str, now: datetime) -> PaperOrder:
+        """Write a refused order. Call under the account's lock, while nothing is known under its id."""
+        row = self._row(order, now)
+        row.status, row.reject_code, row.reject_text = OrderStatus.REJECTED, code, text[:300]
+        row.save(force_insert=True)
+        return row
 
 
 def _accepted(report: OrderReport) -> OrderReport:
     if report.status is OrderStatus.REJECTED:
         raise VenueRejected(report.error_code, report.error_text)
     return report
-
-
-def _check_shape(order: NewOrder) -> None:
-    """Raise VenueRejected for an order that makes no sense on any market (F23)."""
-    is_limit, is_buy = order.order_type is OrderType.LIMIT, order.side is Side.BUY
-    sizes = [size for size in (order.base_size, order.quote_size) if size is not None]
-    if len(sizes) != 1 or (order.quote_size is not None and (is_limit or not is_buy)):
-        raise VenueRejected("bad_order", "An order has a base size; only a market buy may have a quote size instead.")
-    if is_limit != (order.limit_price is not None):
-        raise VenueRejected("bad_order", "A limit order has a limit price, a market order has none.")
-    for number in (*sizes, *([order.limit_price] if order.limit_price is not None else [])):
-        if not isinstance(number, Decimal) or not number.is_finite() or not ZERO < number <= LARGEST:
-            raise VenueRejected("bad_order", f"{number} is not an amount above zero and up to {plain(LARGEST)}.")
-        if number != round(number, MOST_PLACES):
-            raise VenueRejected("bad_order", f"{number} has more than {MOST_PLACES} decimals.")
-    if len(order.symbol) > 40 or any(not 0 < len(part) <= 20 for part in order.symbol.partition("-")):
-        raise VenueRejected("bad_order", "That is no product.")
-    if order.expires_at is not None and (not is_limit or order.expires_at.tzinfo is None):
-        raise VenueRejected("bad_order", "Only limit orders expire, at an aware time.")
 
 
 def _check_terms(order: NewOrder, product: Product, quote: Quote, now: datetime) -> None:

@@ -128,6 +128,7 @@ def report_of(order: PaperOrder, trades: Sequence[PaperTrade]) -> OrderReport:
         trades=tuple(trade_of(trade) for trade in trades),
         error_code=order.reject_code,
         error_text=order.reject_text,
+        symbol=order.symbol,
     )
 
 

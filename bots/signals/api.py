@@ -104,6 +104,7 @@ class HookChangesSerializer(Serializer):
 class SignalActions:
     """Actions of ``BotViewSet`` about what the bot is told."""
 
+    shows_secrets = frozenset({"renew_hook"})
     get_object: Any
     get_paginated_response: Any
     get_serializer_context: Any

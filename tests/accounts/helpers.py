@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from accounts.exchanges.base import NewOrder
+from accounts.exchanges.base import NewOrder, OrderRef
 from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder
 from marketdata import prices
 from marketdata.models import Product
@@ -59,6 +59,11 @@ def _order(side: Side, symbol: str, given: dict[str, Any]) -> NewOrder:
     }
     order_type = OrderType.MARKET if numbers["limit_price"] is None else OrderType.LIMIT
     return NewOrder(given.pop("id", None) or uuid.uuid4(), symbol, side, order_type, **numbers, **given)
+
+
+def ref(client_order_id: uuid.UUID) -> OrderRef:
+    """What identifies an order to the paper venue."""
+    return OrderRef(client_order_id, "BTC-USD")
 
 
 def total(account: Account, currency: str) -> Decimal:

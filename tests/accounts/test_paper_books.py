@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from accounts.exchanges.paper import PaperVenue, match_resting
 from accounts.models import Account
 from accounts.services import deposit, update_terms, withdraw
-from tests.accounts.helpers import LIVE, D, assert_books_agree, buy, live_account, live_product, price, sell
+from tests.accounts.helpers import LIVE, D, assert_books_agree, buy, live_account, live_product, price, ref, sell
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, VenueRejected
 from tradebot.core.scoping import acting_for_account
@@ -72,7 +72,7 @@ class Machine:
 
     def cancel(self, number: int) -> None:
         if self.placed:
-            self.venue.cancel(self.placed[number % len(self.placed)])
+            self.venue.cancel(ref(self.placed[number % len(self.placed)]))
 
     def match(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)

@@ -15,7 +15,7 @@ from django.db import connections
 from accounts.exchanges.paper import PaperVenue, match_resting
 from accounts.models import Account, PaperOrder, PaperTrade
 from accounts.services import deposit, withdraw
-from tests.accounts.helpers import LIVE, D, assert_books_agree, buy, live_account, live_product, price, sell, total
+from tests.accounts.helpers import LIVE, D, assert_books_agree, buy, live_account, live_product, price, ref, sell, total
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, VenueRejected
 from tradebot.core.scoping import acting_for_account, acting_for_accounts
@@ -97,7 +97,7 @@ def test_f60_simultaneous_orders_and_deposits_lose_nothing(account: Account, at_
                     resting = buy(base="0.001", limit=40_000)
                     venue.place(buy(base="0.001"))
                     venue.place(resting)
-                    venue.cancel(resting.client_order_id)
+                    venue.cancel(ref(resting.client_order_id))
 
     assert at_once(work) == []
     trades = WRITERS // 2 * ROUNDS
@@ -117,6 +117,29 @@ def test_f59_simultaneous_placing_of_one_client_id_makes_one_order(account: Acco
     assert at_once(work) == []
     with acting_for_account(account.pk):
         assert PaperOrder.objects.count() == PaperTrade.objects.count() == ROUNDS
+    assert_books_agree(account)
+
+
+def test_an_id_that_is_given_up_while_it_arrives_is_one_of_the_two_for_everybody(
+    account: Account, at_once: Any
+) -> None:
+    orders = [buy(quote=100) for _ in range(ROUNDS)]
+
+    def work(number: int) -> None:
+        with acting_for_account(account.pk):
+            venue = PaperVenue(account)
+            for order in orders:
+                if number % 2:
+                    said = venue.forget(order)
+                    assert venue.forget(order) == said == venue.find(ref(order.client_order_id))
+                else:
+                    with suppress(VenueRejected):
+                        venue.place(order)
+
+    assert at_once(work) == []
+    with acting_for_account(account.pk):
+        assert PaperOrder.objects.count() == ROUNDS
+        assert PaperTrade.objects.count() == PaperOrder.objects.filter(status="filled").count()
     assert_books_agree(account)
 
 
@@ -157,7 +180,7 @@ def test_matching_and_cancelling_at_once_fill_or_cancel_each_order_once(account:
                     match_resting(LIVE, clock.now())
                 else:
                     for one in (account, *others):
-                        PaperVenue(one).cancel(ids[one.pk][turn])
+                        PaperVenue(one).cancel(ref(ids[one.pk][turn]))
 
     assert at_once(work) == []
     with acting_for_accounts(ids):

@@ -24,6 +24,7 @@ from tests.accounts.helpers import (
     live_account,
     live_product,
     price,
+    ref,
     sell,
     total,
 )
@@ -288,7 +289,7 @@ def test_one_look_after_an_hour_gives_the_fills_of_sixty_looks() -> None:
         place_at(1, account, *orders)
         run(account, minutes)
         with acting_for_account(account.pk):
-            found = PaperVenue(account).find_many([order.client_order_id for order in orders])
+            found = PaperVenue(account).find_many([ref(order.client_order_id) for order in orders])
         results.append(
             [
                 (

@@ -23,12 +23,13 @@ from tests.accounts.helpers import (
     live_account,
     live_product,
     price,
+    ref,
     sell,
     total,
 )
 from tests.factories import AccountFactory, ProductFactory
 from tradebot.core import clock
-from tradebot.core.errors import MissingInformation, NotFound, VenueRejected
+from tradebot.core.errors import MissingInformation, NotFound, VenueDenied, VenueRejected
 from tradebot.core.scoping import acting_for_account, acting_for_accounts
 from tradebot.core.words import OrderStatus, OrderType, Side
 
@@ -256,7 +257,7 @@ def test_repeating_a_client_id_returns_the_first_order(account: Account) -> None
     with acting_for_account(account.pk):
         first = venue(account).place(order)
         again = venue(account).place(order)
-        assert again == first == venue(account).find(order.client_order_id)
+        assert again == first == venue(account).find(ref(order.client_order_id))
         assert PaperTrade.objects.count() == 1
 
 
@@ -269,7 +270,7 @@ def test_a_refusal_is_remembered_so_that_a_repeat_is_not_suddenly_filled(account
                 venue(account).place(order)
             assert caught.value.code == "no_price"
             price(49_990, 50_000)
-        report = venue(account).find(order.client_order_id)
+        report = venue(account).find(ref(order.client_order_id))
     assert report is not None
     assert (report.status, report.error_code) == (OrderStatus.REJECTED, "no_price")
 
@@ -279,7 +280,7 @@ def test_two_accounts_may_use_the_same_client_id(account: Account) -> None:
     order = buy(quote=1000)
     with acting_for_accounts([account.pk, other.pk]):
         venue(account).place(order)
-        assert venue(other).find(order.client_order_id) is None
+        assert venue(other).find(ref(order.client_order_id)) is None
         venue(other).place(order)
     assert total(account, "USD") == total(other, "USD") == D(8994)
 
@@ -356,7 +357,7 @@ def test_cancel_gives_the_hold_back(account: Account) -> None:
     order = buy(base="0.1", limit=40_000)
     with acting_for_account(account.pk):
         venue(account).place(order)
-        report = venue(account).cancel(order.client_order_id)
+        report = venue(account).cancel(ref(order.client_order_id))
     assert report.status is OrderStatus.CANCELLED
     assert held(account, "USD") == D(0)
     assert_books_agree(account)
@@ -368,14 +369,14 @@ def test_f19_cancel_returns_the_fills_that_came_first(account: Account) -> None:
         venue(account).place(order)
         price(39_980, 39_990)
         match_resting(LIVE, clock.now())
-        report = venue(account).cancel(order.client_order_id)
+        report = venue(account).cancel(ref(order.client_order_id))
     assert report.status is OrderStatus.FILLED
     assert [trade.base for trade in report.trades] == [D("0.1")]
 
 
 def test_cancelling_what_does_not_exist_is_refused(account: Account) -> None:
     with acting_for_account(account.pk), pytest.raises(VenueRejected) as caught:
-        venue(account).cancel(uuid.uuid4())
+        venue(account).cancel(ref(uuid.uuid4()))
     assert caught.value.code == "unknown_order"
 
 
@@ -384,10 +385,10 @@ def test_many_orders_are_found_in_two_queries(account: Account, django_assert_nu
     with acting_for_account(account.pk):
         placed = {order.client_order_id: venue(account).place(order) for order in orders}
         with django_assert_num_queries(2):
-            found = venue(account).find_many([*placed, uuid.uuid4()])
+            found = venue(account).find_many([ref(pk) for pk in (*placed, uuid.uuid4())])
         assert found == placed
-        assert venue(account).find(uuid.uuid4()) is None
-    assert PaperVenue.lookup_is_definitive
+        assert venue(account).find(ref(uuid.uuid4())) is None
+    assert PaperVenue.capabilities.lookup_is_definitive
 
 
 def test_trades_since_a_moment_are_oldest_first(account: Account) -> None:
@@ -398,10 +399,10 @@ def test_trades_since_a_moment_are_oldest_first(account: Account) -> None:
             with clock.at(start + timedelta(seconds=number)):
                 venue(account).place(order)
         found = venue(account).trades_since(start + timedelta(seconds=1))
-    assert [(client_id, symbol, side) for client_id, symbol, side, _ in found] == [
+    assert [(row.client_order_id, row.symbol, row.side) for row in found] == [
         (order.client_order_id, "BTC-USD", order.side) for order in orders[1:]
     ]
-    assert found[0][3].at == start + timedelta(seconds=1)
+    assert found[0].trade.at == start + timedelta(seconds=1)
 
 
 def test_fee_rates_are_fractions_of_the_accounts_own_terms(account: Account) -> None:
@@ -420,8 +421,11 @@ def test_f51_the_venue_comes_from_the_account(account: Account) -> None:
     assert isinstance(made, PaperVenue)
     assert made.account_id == account.pk
     exchange = AccountFactory(kind=Account.Kind.EXCHANGE, exchange=LIVE)
-    with pytest.raises(MissingInformation):
+    with acting_for_account(exchange.pk), pytest.raises(VenueDenied) as caught:
         venue_of(exchange)
+    assert caught.value.code == "no_keys"
+    with pytest.raises(MissingInformation):
+        venue_of(AccountFactory(kind=Account.Kind.EXCHANGE, exchange="nowhere"))
     with pytest.raises(ValueError, match="paper"):
         PaperVenue(exchange)
 

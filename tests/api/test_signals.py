@@ -14,12 +14,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from bots.models import Bot, Signal
+from bots.models import Bot, Signal, SignalHook
 from bots.signals import hooks, inlet
 from bots.signals.views import LARGEST_BODY, SECRET_HEADER
 from tests.api.conftest import ClientOf, People
 from tests.factories import ApiTokenFactory, BotFactory, ProductFactory, SignalFactory, SignalHookFactory
 from tradebot.core import clock
+from tradebot.core.models import ActionKey
 from tradebot.core.scoping import detached
 
 SECRET = "the secret of this bot"
@@ -318,6 +319,19 @@ def test_f55_the_api_shows_a_hooks_secret_once(client_of: ClientOf, people: Peop
     for method in ("post", "patch", "delete"):
         body = {"max_lag_seconds": 5} if method == "patch" else {}
         assert getattr(client_of(people.olga), method)(path, body, format="json").status_code == 403
+
+
+def test_f55_a_secret_is_not_kept_as_the_answer_to_repeats(client_of: ClientOf, people: People, bot: Bot) -> None:
+    path = f"/api/bots/{bot.pk}/hook/"
+    refused = client_of(people.ann).post(path, headers={"Idempotency-Key": "k"})
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (
+        400,
+        "not_repeatable",
+        "Idempotency-Key",
+    )
+    with detached("test looks"):
+        assert not SignalHook.objects.exists()
+        assert not ActionKey.objects.exists()
 
 
 def test_a_bot_without_a_hook_says_so(client_of: ClientOf, people: People, bot: Bot) -> None:

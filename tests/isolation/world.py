@@ -152,6 +152,8 @@ def _rows_of_account(owner: User, product: Product) -> dict[str, Any]:
         "credential": factories.ExchangeCredentialFactory(
             account=account, api_key=Secret(f"{SECRET}key"), api_secret=Secret(f"{SECRET}secret")
         ),
+        "funds": factories.VenueFundsFactory(account=account, maker_fee=balance),
+        "venue_balance": factories.VenueBalanceFactory(account=account, total=balance),
         "membership": factories.MembershipFactory(account=account),
         "bot": bot,
         "decision": factories.DecisionFactory(bot=bot, position=deal, product=product),
@@ -183,6 +185,7 @@ def _rows_of_person(owner: User) -> dict[str, Any]:
         "event": factories.EventFactory(user=owner, payload={}),
         "counter": factories.UserCounterFactory(user=owner),
         "audit": factories.AuditEntryFactory(user=owner),
+        "action_key": factories.ActionKeyFactory(user=owner),
         "authenticator": second_factor,
         "session": session,
         "token": factories.ApiTokenFactory(user=owner),

@@ -13,7 +13,19 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from accounts.exchanges.base import Balance, NewOrder, OrderReport, Trade
+from accounts.exchanges.base import (
+    NEVER_ARRIVED,
+    Balance,
+    Capabilities,
+    KeyPermissions,
+    Movement,
+    NewOrder,
+    OrderRef,
+    OrderReport,
+    Trade,
+    VenueTrade,
+)
+from marketdata.sources.base import Book, ProductInfo
 from tradebot.core import clock
 from tradebot.core.errors import VenueRejected
 from tradebot.core.words import OrderStatus, OrderType, Side
@@ -49,7 +61,7 @@ class OutsideVenue:
 
     def __init__(self, account_id: int, *, definitive: bool = False, price: Decimal = Decimal(100)) -> None:
         self.account_id = account_id
-        self.lookup_is_definitive = definitive
+        self.capabilities = Capabilities("Outside", lookup_is_definitive=definitive)
         self.price = price
         self.fee_in_base = False
         self.wallet: dict[str, Decimal] = {}
@@ -57,9 +69,12 @@ class OutsideVenue:
         self.arrivals: list[UUID] = []
         self.faults: dict[str, deque[Fault]] = {}
         self.invisible: set[UUID] = set()
+        self.forgotten: set[UUID] = set()
         self.shown_trades: dict[UUID, int] = {}
-        self.strangers: list[tuple[UUID | None, str, Side, Trade]] = []
+        self.strangers: list[VenueTrade] = []
         self.asked = 0
+        self.names_client_ids = True
+        """Whether the list of executions says which client id an order has."""
 
     # What a test does to it -------------------------------------------------------------------------------------------
 
@@ -80,6 +95,8 @@ class OutsideVenue:
 
     def place(self, order: NewOrder) -> OrderReport:
         self._maybe_fail("place", done=False)
+        if order.client_order_id in self.forgotten:
+            raise VenueRejected(NEVER_ARRIVED, "given up")
         known = self.orders.get(order.client_order_id)
         if known is None:
             self.arrivals.append(order.client_order_id)
@@ -93,7 +110,8 @@ class OutsideVenue:
         self._maybe_fail("place", done=True)
         return self._report(known)
 
-    def cancel(self, client_order_id: UUID) -> OrderReport:
+    def cancel(self, ref: OrderRef) -> OrderReport:
+        client_order_id = ref.client_order_id
         self._maybe_fail("cancel", done=False)
         if client_order_id not in self.orders:
             raise VenueRejected("unknown_order", "no such order")
@@ -103,25 +121,61 @@ class OutsideVenue:
         self._maybe_fail("cancel", done=True)
         return self._report(order)
 
-    def find(self, client_order_id: UUID) -> OrderReport | None:
-        return self.find_many([client_order_id]).get(client_order_id)
+    def edit(self, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> OrderReport:
+        raise VenueRejected("not_offered", "not offered")
 
-    def find_many(self, client_order_ids: Sequence[UUID]) -> dict[UUID, OrderReport]:
+    def find(self, ref: OrderRef) -> OrderReport | None:
+        if ref.client_order_id is None:
+            known = [order for order in self.orders.values() if order.venue_order_id == ref.venue_order_id]
+            return self._report(known[0]) if known else None
+        return self.find_many([ref]).get(ref.client_order_id)
+
+    def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         self._maybe_fail("find", done=False)
         self.asked += 1
         return {
             pk: self._report(self.orders[pk])
-            for pk in client_order_ids
+            for pk in (ref.client_order_id for ref in refs)
             if pk in self.orders and pk not in self.invisible
         }
 
-    def trades_since(self, moment: datetime) -> list[tuple[UUID | None, str, Side, Trade]]:
+    def forget(self, order: NewOrder) -> OrderReport:
+        if not self.capabilities.lookup_is_definitive:
+            raise VenueRejected("cannot_forget", "nothing can be promised about an id")
+        known = self.orders.get(order.client_order_id)
+        if known is not None:
+            return self._report(known)
+        self.forgotten.add(order.client_order_id)
+        return OrderReport(order.client_order_id, "", OrderStatus.REJECTED, (), NEVER_ARRIVED, "given up")
+
+    def open_orders(self) -> list[OrderReport]:
+        return [self._report(order) for order in self.orders.values() if order.status in WORKING]
+
+    def permissions(self) -> KeyPermissions:
+        return KeyPermissions(can_view=True, can_trade=True, can_withdraw=False)
+
+    def movements_since(self, moment: datetime) -> list[Movement]:
+        return []
+
+    def products(self) -> list[ProductInfo]:
+        return []
+
+    def book(self, symbol: str, depth: int = 50) -> Book:
+        raise VenueRejected("not_offered", "not offered")
+
+    def trades_since(self, moment: datetime) -> list[VenueTrade]:
         ours = [
-            (pk, order.placed.symbol, order.placed.side, trade)
+            VenueTrade(
+                trade,
+                order.placed.symbol,
+                order.placed.side,
+                pk if self.names_client_ids else None,
+                order.venue_order_id,
+            )
             for pk, order in self.orders.items()
             for trade in order.trades
         ]
-        return [row for row in (*ours, *self.strangers) if row[3].at >= moment]
+        return [row for row in (*ours, *self.strangers) if row.trade.at >= moment]
 
     def fee_rates(self) -> tuple[Decimal, Decimal]:
         self._maybe_fail("fees", done=False)

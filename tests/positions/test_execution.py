@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +16,7 @@ from django.db.models import ProtectedError
 from accounts.models import PaperBalance, PaperEntry
 from bots.models import Bot
 from positions import booking, execution, intents
+from positions.booking import ref_of
 from positions.execution import Intent
 from positions.models import Fill, Order, Position
 from positions.states import (
@@ -28,7 +31,8 @@ from positions.states import (
 )
 from tests.factories import AccountFactory, BotFactory, ProductFactory
 from tests.positions.conftest import MOMENT, Desk
-from tests.positions.outside import Killed
+from tests.positions.outside import Fault, Killed
+from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, OrderRefused, VenueRejected, VenueUnavailable, VenueUnknown
 from tradebot.core.models import GlobalSettings
 from tradebot.core.money import amount_total
@@ -131,7 +135,7 @@ def test_limit_orders_hold_their_money_and_give_it_back(outside: Desk) -> None:
     assert order.position.status == PositionStatus.PENDING
     assert outside.venue is not None
     outside.venue.fill(order.client_order_id, "0.4")
-    found = outside.venue.find(order.client_order_id)
+    found = outside.venue.find(ref_of(order))
     assert found is not None
     execution.apply_report(order, found)
     assert order.status == OrderStatus.PARTIALLY_FILLED
@@ -187,6 +191,7 @@ def test_f3_a_persisting_signal_places_one_close(outside: Desk) -> None:
 
 def test_f3_the_database_refuses_a_second_close_without_breaking_the_outer_transaction(outside: Desk) -> None:
     position = outside.open()
+    outside.ask()
     first = execution.intend(position, Intent(purpose=Purpose.TAKE_PROFIT, sequence=1))
     values = {name: getattr(first, name) for name in ("account", "position", "side", "order_type", "base_size")}
     with transaction.atomic():
@@ -272,7 +277,7 @@ def test_f4_a_report_without_an_order_id_is_not_a_fill(outside: Desk) -> None:
     order = outside.intend_open()
     outside.venue.fail("place", VenueUnknown(), done=True)
     execution.submit(order)
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     nameless = type(report)(report.client_order_id, "", report.status, report.trades)
     assert execution.apply_report(order, nameless) == []
@@ -360,7 +365,7 @@ def test_f7_an_early_look_books_nothing_and_looking_goes_on(outside: Desk) -> No
     execution.submit(order)
     assert (order.status, order.filled_base, order.position.status) == (OrderStatus.OPEN, 0, "pending")
     del outside.venue.shown_trades[order.client_order_id]
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     assert (order.status, order.filled_base, order.position.status) == (OrderStatus.FILLED, 1, "open")
@@ -374,7 +379,7 @@ def test_f7_filled_with_half_of_its_trades_is_not_final(outside: Desk) -> None:
     outside.venue.shown_trades[order.client_order_id] = 1
     for shown, status in ((1, OrderStatus.PARTIALLY_FILLED), (2, OrderStatus.FILLED)):
         outside.venue.shown_trades[order.client_order_id] = shown
-        report = outside.venue.find(order.client_order_id)
+        report = outside.venue.find(ref_of(order))
         assert report is not None
         execution.apply_report(order, report)
         assert order.status == status
@@ -453,7 +458,7 @@ def test_f24_sizes_and_buy_prices_are_floored_and_sell_prices_raised(outside: De
     assert (order.base_size, order.limit_price) == (Decimal("1"), Decimal("90.01"))
     assert outside.venue is not None
     outside.venue.fill(order.client_order_id, "1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     sell = {"order_type": OrderType.LIMIT, "limit_price": Decimal("110.001"), "base_size": Decimal("0.5559")}
@@ -491,9 +496,37 @@ def test_a_wallet_with_a_little_less_sells_what_there_is_and_notes_it(outside: D
 
 def test_an_unknown_balance_holds_no_close_up(outside: Desk) -> None:
     assert outside.venue is not None
-    position = outside.open("100")
+    order = outside.intend_open("100")
+    with clock.at(MOMENT + timedelta(seconds=1)):
+        position = execution.submit(order).position
+        outside.venue.fail("balances", VenueUnavailable())  # so what is known is older than the deal's coins
+        assert outside.place(position, Purpose.STOP_LOSS).position.status == PositionStatus.CLOSED
+
+
+def test_money_is_spent_on_a_recent_word_of_the_exchange_only(outside: Desk) -> None:
+    assert outside.venue is not None
+    outside.ask()
     outside.venue.fail("balances", VenueUnavailable())
-    assert outside.place(position, Purpose.STOP_LOSS).position.status == PositionStatus.CLOSED
+    with clock.at(MOMENT + intents.ENTRY_AGE + timedelta(seconds=1)), refused("balance_unknown"):
+        outside.intend_open()
+
+
+def test_f10_what_was_ordered_since_the_exchange_was_asked_is_not_free(outside: Desk) -> None:
+    """Filled, resting or unanswered: the answer that is known shows none of it."""
+    assert outside.venue is not None
+    outside.venue.wallet = {"USD": Decimal(1000)}
+    outside.ask()
+    many = {"max_active_deals": 9, "max_deals_per_pair": 9}
+    with clock.at(MOMENT + timedelta(seconds=1)):
+        outside.venue.faults["balances"] = deque(Fault(VenueUnavailable(), False) for _ in range(9))
+        outside.open("300", **many)
+        outside.open_limit("3", "90", **many)
+        outside.venue.fail("place", VenueUnknown())
+        outside.open("200", **many)
+        with refused("insufficient_balance"):
+            outside.intend_open("240", **many)
+        free = intents.free_balance(outside.account, "USD")
+        assert 1000 - 300 - 270 - 200 - 10 < free < 1000 - 300 - 270 - 200
 
 
 def test_an_unknown_balance_means_no_new_order(outside: Desk) -> None:
@@ -689,7 +722,7 @@ def test_a_partly_filled_safety_order_counts_its_levels_once_it_is_final(outside
         levels=2,
     )
     outside.venue.fill(order.client_order_id, "0.1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     execution.apply_report(order, report)
     assert order.position.safety_orders_filled == 0
@@ -718,7 +751,7 @@ def test_money_that_arrives_after_the_end_is_booked_and_told(outside: Desk) -> N
     execution.cancel(order, "bot")
     assert order.position.status == PositionStatus.CANCELLED
     del outside.venue.shown_trades[order.client_order_id]
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     assert len(execution.apply_report(order, report)) == 1
     assert (order.status, order.position.status, order.position.base_held) == ("cancelled", "cancelled", Decimal("0.5"))
@@ -790,7 +823,7 @@ def test_a_report_is_applied_with_few_queries(outside: Desk, django_assert_max_n
     assert outside.venue is not None
     order = outside.open_limit("1", "90")
     outside.venue.fill(order.client_order_id, "1")
-    report = outside.venue.find(order.client_order_id)
+    report = outside.venue.find(ref_of(order))
     assert report is not None
     with django_assert_max_num_queries(25):
         execution.apply_report(order, report)

@@ -5,6 +5,7 @@ Interfaces (pages, API, commands) turn these into a form message, ``{code, detai
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 
@@ -33,17 +34,42 @@ class NotFound(TradebotError):
     default_code = "not_found"
 
 
+class Conflict(TradebotError):
+    """It contradicts another request of the same person: one that was, or still is, carried out."""
+
+    default_code = "conflict"
+
+
 class OrderRefused(TradebotError):
     """We refuse to place an order (before any venue hears of it)."""
 
     default_code = "refused"
 
 
+class Remedy(StrEnum):
+    """Who has to do what about a venue's failure."""
+
+    ASK = "ask"
+    """The outcome is not known: ask the venue what became of it, never send it again."""
+    RETRY = "retry"
+    """It may pass by itself: the same read may be tried again at once."""
+    BACK_OFF = "back_off"
+    """The venue wants to be left alone for a while."""
+    PERSON = "person"
+    """A person has to change something: keys, permissions, the venue's own settings."""
+    NEVER = "never"
+    """The same request will get the same no."""
+
+
 class VenueError(TradebotError):
-    """The venue did not do what was asked. ``outcome_known`` false means that it may have."""
+    """The venue did not do what was asked. ``remedy`` says who acts; it may be done unless ``outcome_known``."""
 
     default_code = "venue_error"
-    outcome_known = True
+    remedy: Remedy = Remedy.NEVER
+
+    @property
+    def outcome_known(self) -> bool:
+        return self.remedy is not Remedy.ASK
 
 
 class VenueRejected(VenueError):
@@ -52,17 +78,44 @@ class VenueRejected(VenueError):
     default_code = "rejected"
 
 
+class VenueDenied(VenueRejected):
+    """The venue does not let this key do it: wrong, expired or narrowed keys, an address that is not allowed.
+
+    Nothing was placed, and nothing will be until a person has acted.
+    """
+
+    default_code = "access_denied"
+    remedy = Remedy.PERSON
+
+
 class VenueUnknown(VenueError):
     """Time-out, dropped connection, 5xx: the request may have been carried out. Ask by client id, never resend (F5)."""
 
     default_code = "unknown_outcome"
-    outcome_known = False
+    remedy = Remedy.ASK
 
 
 class VenueUnavailable(VenueError):
-    """A read failed or was throttled; trying later is harmless."""
+    """A read failed; trying later is harmless."""
 
     default_code = "unavailable"
+    remedy = Remedy.RETRY
+
+
+class VenueThrottled(VenueUnavailable):
+    """Too many requests, the venue's word or our own limiter's: nothing was done. ``retry_after`` seconds, if known.
+
+    Raised for reads, and for writes that were refused before the venue looked at them.
+    """
+
+    default_code = "throttled"
+    remedy = Remedy.BACK_OFF
+
+    def __init__(
+        self, code: str | None = None, message: str = "", *, retry_after: float | None = None, **detail: Any
+    ) -> None:
+        super().__init__(code, message, **detail)
+        self.retry_after = retry_after
 
 
 class MissingInformation(TradebotError):
