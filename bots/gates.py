@@ -73,8 +73,10 @@ def questions_now(bot: Bot, pair: BotProduct, direction: Direction) -> Questions
     wanted[pair.product_id] = mine.strategy.required_series(mine.settings)
     try:
         chunk.see(market_views.build(chunk.products, wanted, now))
-        view, context = chunk.views[pair.product_id], chunk.open_context(mine, known, side)
+        view, context = chunk.view(bot.pk, pair.product_id), chunk.open_context(mine, known, side)
     except TradebotError:
+        return NOTHING
+    if view is None:
         return NOTHING
     with localcontext(MONEY):
         tree = mine.settings.open_tree(direction)

@@ -41,6 +41,8 @@ from bots.models import (
     PanicRun,
     PanicStep,
     ReplayRun,
+    Signal,
+    SignalHook,
     Sweep,
     SweepPoint,
 )
@@ -352,6 +354,29 @@ class DecisionFactory(_Factory):
     action = "none"
     code = "tree_false"
     message = "RSI is 42, not below 30"
+
+
+class SignalHookFactory(_Factory):
+    """A hook that a secret opens if one knew what ``secret_digest`` is of: ``bots.signals.hooks.digest_of("…")``."""
+
+    class Meta:
+        model = SignalHook
+
+    bot = factory.SubFactory(BotFactory)
+    secret_digest = "0" * 64
+    secret_made_at = factory.LazyFunction(clock.now)
+
+
+class SignalFactory(_Factory):
+    """An accepted alert about all of the bot's pairs, received now."""
+
+    class Meta:
+        model = Signal
+
+    bot = factory.SubFactory(BotFactory)
+    kind = "webhook"
+    source = "hook"
+    verdict = "accepted"
 
 
 class ReplayRunFactory(_Factory):

@@ -11,6 +11,7 @@ from rest_framework.routers import DefaultRouter
 from accounts.api import AccountViewSet, TokenView
 from bots.api import BotViewSet, TemplateViewSet
 from bots.backtesting.api import BacktestViewSet, SweepViewSet
+from bots.coin_api import CoinReviewViewSet
 from bots.deal_views import DealSettingsViewSet
 from bots.safety_api import PanicRunViewSet, StopTradingView
 from marketdata.api import ProductViewSet
@@ -26,6 +27,7 @@ router = DefaultRouter()
 router.register("accounts", AccountViewSet)
 router.register("backtests", BacktestViewSet)
 router.register("bots", BotViewSet)
+router.register("coin-reviews", CoinReviewViewSet)
 router.register("events", EventViewSet)
 router.register("fills", FillViewSet)
 router.register("history", HistoryViewSet)

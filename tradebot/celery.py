@@ -48,6 +48,7 @@ app.conf.beat_schedule = {
     "lost backtests": _every(60, "bots.backtesting.tasks.recover"),
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
+    "old signals": _every(3600, "bots.tasks.prune_signals"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
     "old action keys": _every(3600, "tradebot.core.tasks.prune_action_keys"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),

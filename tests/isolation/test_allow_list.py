@@ -46,6 +46,16 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
     ("bots/bot_detail.py", "detached"): (1, "who may see a bot may see who changed its settings"),
+    ("bots/signals/hooks.py", "detached"): (
+        1,
+        "a hook's address and secret say whose bot it is, before anybody's scope is bound",
+    ),
+    ("bots/signals/inlet.py", "detached"): (1, "who knows a hook's secret acts in its account, whoever is signed in"),
+    ("bots/signals/stored.py", "detached"): (
+        1,
+        "a backtest works without accounts; it reads what its bot was told in the scope of its person",
+    ),
+    ("bots/signals/stored.py", "all_accounts"): (1, "retention of signals"),
     ("bots/services.py", "detached"): (1, "the limit of bots concerns all of the owner's bots, unseen ones too"),
     ("bots/tasks.py", "all_accounts"): (
         3,

@@ -61,6 +61,7 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.panic.tasks.go_on_with_all": nothing,
     "bots.tasks.dispatch_cycle": nothing,
     "bots.tasks.prune_decisions": nothing,
+    "bots.tasks.prune_signals": nothing,
     "bots.tasks.refresh_candles": nothing,
     "bots.tasks.refresh_prices": nothing,
     "bots.tasks.refresh_products": nothing,

@@ -23,6 +23,7 @@ class Kind(Enum):
     COMMON = "the same for everybody who is signed in"
     PUBLIC = "answers without a sign-in"
     STAFF = "for staff only"
+    SECRET = "answers to a secret of its own, without a sign-in"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ def common(reason: str) -> Verdict:
 
 def public(reason: str) -> Verdict:
     return Verdict(Kind.PUBLIC, reason)
+
+
+def by_secret(reason: str, **more: Any) -> Verdict:
+    return Verdict(Kind.SECRET, reason, more=tuple(more.items()))
 
 
 LEAVING: Final = {
@@ -129,6 +134,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "bots/{pk}/export/": own("bot"),
     "bots/{pk}/run/": own("bot"),
     "bots/{pk}/sell-all/": own("bot"),
+    "bots/{pk}/signals/": own("bot"),
     "bots/{pk}/start/": own("bot"),
     "bots/{pk}/stop/": own("bot"),
     "bots/{pk}/template/": own("bot", observer_may="keeps settings that they can read, as a template of their own"),
@@ -148,6 +154,9 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "deals/{pk}/settings/": own("position"),
     "deals/{pk}/ticker/": own("position"),
     "history/": mine("lists ended deals"),
+    "hooks/{public_id}/": by_secret(
+        "programs tell a bot something; its secret authorises, no session", public_id="hook"
+    ),
     "history/export.{kind}": mine("exports ended deals", kind="csv"),
     "orders/": mine("lists orders"),
     "outside-fills/": mine("lists executions at one's venues that no order explains"),
@@ -157,6 +166,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "orders/export.{kind}": mine("exports orders", kind="csv"),
     "settings/": mine("one's own settings"),
     "settings/api/": mine("one's own token"),
+    "settings/coins/": mine("one's own reviews of coins, beside public ones"),
     "settings/security/": mine("one's own sign-in"),
     "settings/theme/": mine("one's own settings"),
     # API
@@ -193,10 +203,15 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/bots/{pk}/copy/": own("bot"),
     "api/bots/{pk}/decisions/": own("bot"),
     "api/bots/{pk}/export/": own("bot"),
+    "api/bots/{pk}/hook/": own("bot"),
+    "api/bots/{pk}/signals/": own("bot"),
     "api/bots/{pk}/run-now/": own("bot"),
     "api/bots/{pk}/sell-all/": own("bot"),
     "api/bots/{pk}/start/": own("bot"),
     "api/bots/{pk}/stop/": own("bot"),
+    "api/coin-reviews/": mine("lists and makes one's own reviews of coins"),
+    "api/coin-reviews/effective/": mine("coins with one's own word or the operator's"),
+    "api/coin-reviews/{pk}/": own("coin_review"),
     "api/docs/": common("documentation"),
     "api/events/": mine("lists what happened"),
     "api/events/{pk}/": own("event"),

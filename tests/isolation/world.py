@@ -158,6 +158,8 @@ def _rows_of_account(owner: User, product: Product) -> dict[str, Any]:
         "bot": bot,
         "decision": factories.DecisionFactory(bot=bot, position=deal, product=product),
         "replay": factories.ReplayRunFactory(account=account, bot=bot),
+        "hook": factories.SignalHookFactory(bot=bot),
+        "signal": factories.SignalFactory(bot=bot, product=product),
         "position": deal,
         "order": order,
         "fill": factories.FillFactory(order=order, price=Decimal(100), base=Decimal("0.5")),
