@@ -6,6 +6,8 @@ class BotsConfig(AppConfig):
     verbose_name = "Bots"
 
     def ready(self) -> None:
-        from bots import outlook
+        from bots import bulk, outlook
+        from positions.guard import service as guard
 
         outlook.register_all()
+        guard.register_bots(bulk.stop_all)

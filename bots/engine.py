@@ -41,6 +41,7 @@ from bots.models import Decision as DecisionRow
 from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode, Strategy
 from marketdata import sources
 from positions import execution, slippage
+from positions.guard import check as guard
 from positions.models import Order, Position
 from positions.states import (
     EXIT_PURPOSES,
@@ -71,7 +72,7 @@ LONGEST_WAIT = timedelta(minutes=5)
 """How long after the first rejected order, and after many in a row, the next one is sent."""
 CHANGED = "changed_meanwhile"
 REJECTED = "venue_rejected"
-UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED})
+UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED}) | guard.UNKNOWN
 """Refusals that say nothing about the decision: its crossings are judged again."""
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""

@@ -52,7 +52,7 @@ from tradebot.core.models import GlobalSettings
 __all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load", "money_of", "running_both_ways", "settings_of"]
 
 COMPILED_KEPT: Final = 20_000
-MACHINES: Final = frozenset({"bot", "system"})
+MACHINES: Final = frozenset({"bot", "system", "prop guard", "auto-buy"})
 """Actors of orders that no person placed."""
 AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)

@@ -77,6 +77,8 @@ class ExitReason(StrEnum):
     PANIC = "panic"
     DUST = "dust"
     CANCELLED = "cancelled"
+    KEPT = "kept"
+    """A purchase that was made to be kept: its coins belong to the account, and it earned or lost nothing."""
 
 
 TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {

@@ -35,12 +35,17 @@ app.conf.beat_schedule = {
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
+    "guard": _every(10, "positions.tasks.measure_guarded"),
+    "guard closing": _every(10, "positions.tasks.close_after_guard"),
+    "auto-buy": _every(30, "bots.autobuy.tasks.run"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
     "products": _every(3600, "bots.tasks.refresh_products"),
     "lost backtests": _every(60, "bots.backtesting.tasks.recover"),
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
+    "old auto-buy decisions": _every(3600, "bots.autobuy.tasks.prune"),
+    "old equity": _every(3600, "positions.tasks.prune_equity"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
 }
@@ -50,6 +55,8 @@ app.conf.task_queues = [Queue(name) for name in (CYCLE_QUEUE, MARKET_QUEUE, BACK
 app.conf.task_default_queue = CYCLE_QUEUE
 app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
+    "bots.autobuy.tasks.*": {"queue": MARKET_QUEUE},
+    "positions.tasks.close_after_guard": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
     "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},
