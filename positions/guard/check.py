@@ -30,6 +30,7 @@ from marketdata.sources.base import Quote
 from positions.admission import Proposed
 from positions.guard import equity, rules
 from positions.guard.rules import Drawdown
+from positions.guard.service import money
 from positions.models import Order
 from positions.states import ENTRY_PURPOSES, WORKING
 from tradebot.core import clock
@@ -156,8 +157,8 @@ def _check_room(found: PropGuardRules, state: PropGuardState, cost: Decimal) -> 
         if not drawdown.after(cost).is_reached:
             continue
         words = (
-            f"{_money(drawdown.left)} {found.currency} are left to the {what} limit of {plain(limit_pct)} %; "
-            f"fees and spread of this order, and of those not measured yet, may take {_money(cost)}."
+            f"{money(drawdown.left)} {found.currency} are left to the {what} limit of {plain(limit_pct)} %; "
+            f"fees and spread of this order, and of those not measured yet, may take {money(cost)}."
         )
         raise OrderRefused(
             code,
@@ -225,7 +226,3 @@ def _taker_fee(account: Account) -> Decimal:
     if fees is None or None in fees:
         raise OrderRefused("guard_fee_unknown", "The account's fees are not known.")
     return max(fees)
-
-
-def _money(value: Decimal) -> str:
-    return plain(quantize(value, 2))

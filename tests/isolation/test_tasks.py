@@ -42,6 +42,8 @@ def foreign_download(world: World) -> list[Any]:
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "accounts.tasks.clear_sessions": nothing,
+    "bots.autobuy.tasks.prune": nothing,
+    "bots.autobuy.tasks.run": nothing,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
@@ -54,7 +56,10 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "marketdata.tasks.download_history": foreign_download,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
+    "positions.tasks.close_after_guard": nothing,
+    "positions.tasks.measure_guarded": nothing,
     "positions.tasks.monitor_resting": nothing,
+    "positions.tasks.prune_equity": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.report_unmatched_fills": nothing,
 }
