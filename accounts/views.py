@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import forms, selection, services
+from accounts import forms, panels, selection, services
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms
 from accounts.selection import SignedInRequest
 from marketdata import sources
@@ -77,7 +77,7 @@ def account_new(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
-    return _page(request, _account(request, pk))
+    return show(request, one_account(request, pk))
 
 
 @login_required
@@ -98,9 +98,9 @@ def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -114,9 +114,9 @@ def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -130,9 +130,9 @@ def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -146,7 +146,7 @@ def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     try:
         services.set_default(account, request.user.email)
     except InvalidInput as error:
@@ -160,7 +160,7 @@ def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     try:
         services.archive_account(account, request.user.email)
     except InvalidInput as error:
@@ -174,9 +174,9 @@ def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.ShareForm(request.POST, auto_id="share_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -193,7 +193,7 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
 def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
     """End somebody's share of one's own account."""
     try:
-        services.revoke(_own(request, pk), user_id, request.user.email)
+        services.revoke(own_account(request, pk), user_id, request.user.email)
     except NotFound as error:
         raise Http404(error.message) from error
     messages.success(request, "The share has ended.")
@@ -204,7 +204,7 @@ def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpRespo
 @require_POST
 def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give up one's own share of somebody else's account."""
-    account = _account(request, pk)
+    account = one_account(request, pk)
     try:
         services.leave(account, request.user)
     except NotFound as error:
@@ -216,21 +216,22 @@ def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect("accounts")
 
 
-def _account(request: SignedInRequest, pk: int) -> Account:
+def one_account(request: SignedInRequest, pk: int) -> Account:
+    """Return an account to look at."""
     return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
 
 
-def _own(request: SignedInRequest, pk: int) -> Account:
+def own_account(request: SignedInRequest, pk: int) -> Account:
     """Return an account to change: the person's own. A shared one is looked at, not rearranged."""
     return get_object_or_404(Account, pk=pk, owner_id=request.user.pk)
 
 
 def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str, done: str) -> HttpResponse:
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
     data = form.data
     said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -240,7 +241,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     )
 
 
-def _act(
+def carry_out(
     request: SignedInRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
 ) -> HttpResponse:
     """Run one service for a valid form and return to the account, or show the form with its errors."""
@@ -252,10 +253,11 @@ def _act(
         else:
             messages.success(request, done)
             return redirect("account", pk=account.pk)
-    return _page(request, account, **{name: form})
+    return show(request, account, **{name: form})
 
 
-def _page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+def show(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+    """Show the account's page; ``bound_forms`` are forms that were refused, by the name that the page has for them."""
     owned = account.owner_id == request.user.pk
     context: dict[str, Any] = {
         "nav": "accounts",
@@ -287,7 +289,7 @@ def _page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -
             "share_form": forms.ShareForm(auto_id="share_%s"),
             "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
         }
-    context |= bound_forms
+    context |= panels.context_of(request, account, bound_forms) | bound_forms
     refused = any(form.errors for form in bound_forms.values())
     return render(request, "accounts/detail.html", context, status=422 if refused else 200)
 

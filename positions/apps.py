@@ -6,7 +6,10 @@ class PositionsConfig(AppConfig):
     verbose_name = "Positions"
 
     def ready(self) -> None:
+        from accounts import panels
         from positions import admission
-        from positions.guard import check
+        from positions.guard import check, panel
 
-        admission.CHECKS.append(check.allow)
+        if check.allow not in admission.CHECKS:
+            admission.CHECKS.append(check.allow)
+        panels.register(10, "accounts/_guard.html", panel.gather)

@@ -15,6 +15,8 @@ urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
     path("ticker/", dashboard.ticker, name="ticker"),
     path("accounts/", include("accounts.urls")),
+    path("accounts/<int:pk>/guard/", include("positions.guard.urls")),
+    path("accounts/<int:pk>/auto-buy/", include("bots.autobuy.urls")),
     path("settings/", include("accounts.settings_urls")),
     path("bots/", include("bots.urls")),
     path("backtests/", include("bots.backtesting.urls")),
