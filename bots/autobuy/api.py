@@ -23,7 +23,7 @@ from tradebot.core.viewsets import OwnedViewSet, validated
 __all__ = ["AutoBuyViewSet"]
 
 
-class RuleSerializer(ModelSerializer):
+class AutoBuyRuleSerializer(ModelSerializer):
     """A rule with its last decision in words."""
 
     class Meta:
@@ -44,7 +44,7 @@ class RuleSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class RuleChangeSerializer(Serializer):
+class AutoBuyChangeSerializer(Serializer):
     """A rule to make, or what to change about the one of that currency."""
 
     currency = serializers.CharField(max_length=20)
@@ -55,11 +55,11 @@ class RuleChangeSerializer(Serializer):
     limit_offset_pct = AmountSerializerField(required=False, help_text="Percent below the best bid.")
 
 
-class CurrencySerializer(Serializer):
+class AutoBuyCurrencySerializer(Serializer):
     currency = serializers.CharField(max_length=20)
 
 
-class DecisionSerializer(ModelSerializer):
+class AutoBuyDecisionSerializer(ModelSerializer):
     """What a rule decided: why it bought, or why not."""
 
     currency = serializers.CharField(source="rule.currency", read_only=True)
@@ -74,36 +74,36 @@ class AutoBuyViewSet(OwnedViewSet):
     """The auto-buy rules of one account, one for each stable currency."""
 
     queryset = Account.objects.select_related("owner")
-    serializer_class = RuleSerializer
+    serializer_class = AutoBuyRuleSerializer
     permission_classes = [permissions.IsAuthenticated, OwnersOnly]
 
-    @extend_schema(responses=RuleSerializer(many=True))
+    @extend_schema(responses=AutoBuyRuleSerializer(many=True))
     def retrieve(self, request: Request, pk: Any = None) -> Response:
         """Return the account's rules."""
         rows = AutoBuyRule.objects.filter(account=self.get_object()).order_by("currency")
-        return Response(RuleSerializer(rows, many=True).data)
+        return Response(AutoBuyRuleSerializer(rows, many=True).data)
 
-    @extend_schema(request=RuleChangeSerializer, responses=RuleSerializer)
+    @extend_schema(request=AutoBuyChangeSerializer, responses=AutoBuyRuleSerializer)
     def set(self, request: Request, pk: Any = None) -> Response:
         """Make a rule, or change the one of that currency. Switching one off cancels what it has resting."""
         account = self.get_object()
-        data = validated(RuleChangeSerializer, request)
+        data = validated(AutoBuyChangeSerializer, request)
         rule = rules.set_rule(account, data.pop("currency"), _email(request), **data)
-        return Response(RuleSerializer(rule).data)
+        return Response(AutoBuyRuleSerializer(rule).data)
 
-    @extend_schema(request=CurrencySerializer, responses={204: None})
+    @extend_schema(request=AutoBuyCurrencySerializer, responses={204: None})
     def remove(self, request: Request, pk: Any = None) -> Response:
         """Take the rule of a currency away; what it has resting is cancelled."""
         account = self.get_object()
-        rules.remove_rule(account, validated(CurrencySerializer, request)["currency"], _email(request))
+        rules.remove_rule(account, validated(AutoBuyCurrencySerializer, request)["currency"], _email(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(responses=DecisionSerializer(many=True), filters=False)
+    @extend_schema(responses=AutoBuyDecisionSerializer(many=True), filters=False)
     def decisions(self, request: Request, pk: Any = None) -> Response:
         """What the rules decided, newest first: each change of mind and each purchase."""
         rows = AutoBuyDecision.objects.filter(account=self.get_object()).select_related("rule").order_by("-id")
         page = self.paginate_queryset(rows)
-        return self.get_paginated_response(DecisionSerializer(page, many=True).data)
+        return self.get_paginated_response(AutoBuyDecisionSerializer(page, many=True).data)
 
 
 def _email(request: Request) -> str:

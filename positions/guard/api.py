@@ -17,12 +17,12 @@ from accounts.models import Account, EquitySnapshot, PropGuardEvent, PropGuardRu
 from positions.guard import limits, service
 from positions.guard.panel import standing_of
 from positions.guard.serializers import (
-    EquitySerializer,
+    GuardEquitySerializer,
     GuardEventSerializer,
+    GuardReleaseSerializer,
+    GuardRulesSerializer,
     GuardSerializer,
-    ReleaseSerializer,
-    RulesSerializer,
-    StopSerializer,
+    GuardStopSerializer,
 )
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
@@ -51,28 +51,28 @@ class GuardViewSet(OwnedViewSet):
         """Return rules, state, and how much of each limit is used."""
         return _shown(self.get_object())
 
-    @extend_schema(request=RulesSerializer, responses=GuardSerializer)
+    @extend_schema(request=GuardRulesSerializer, responses=GuardSerializer)
     def partial_update(self, request: Request, pk: Any = None) -> Response:
         """Change limits, or switch the guard on or off."""
         account = self.get_object()
-        limits.change_rules(account, _email(request), **validated(RulesSerializer, request))
+        limits.change_rules(account, _email(request), **validated(GuardRulesSerializer, request))
         return _shown(account)
 
-    @extend_schema(request=StopSerializer, responses=GuardSerializer)
+    @extend_schema(request=GuardStopSerializer, responses=GuardSerializer)
     def stop(self, request: Request, pk: Any = None) -> Response:
         """Stop the account: bots stop, deals are closed at market, nothing is opened until it is released."""
         account = self.get_object()
-        data = validated(StopSerializer, request)
+        data = validated(GuardStopSerializer, request)
         if data["confirm"].strip() != account.name:
             raise InvalidInput("not_confirmed", "This is not the account's name.", field="confirm")
         service.kill(account, _email(request), data["note"])
         return _shown(account)
 
-    @extend_schema(request=ReleaseSerializer, responses=GuardSerializer)
+    @extend_schema(request=GuardReleaseSerializer, responses=GuardSerializer)
     def release(self, request: Request, pk: Any = None) -> Response:
         """Release a stopped account. Its bots and automation stay off."""
         account = self.get_object()
-        data = validated(ReleaseSerializer, request)
+        data = validated(GuardReleaseSerializer, request)
         limits.reset(account, _email(request), data["confirm"], rebase=data["rebase"])
         return _shown(account)
 
@@ -82,11 +82,11 @@ class GuardViewSet(OwnedViewSet):
         page = self.paginate_queryset(PropGuardEvent.objects.filter(account=self.get_object()).order_by("-id"))
         return self.get_paginated_response(GuardEventSerializer(page, many=True).data)
 
-    @extend_schema(responses=EquitySerializer(many=True), filters=False)
+    @extend_schema(responses=GuardEquitySerializer(many=True), filters=False)
     def equity(self, request: Request, pk: Any = None) -> Response:
         """What the account was worth, every five minutes, newest first, for ninety days."""
         page = self.paginate_queryset(EquitySnapshot.objects.filter(account=self.get_object()).order_by("-at"))
-        return self.get_paginated_response(EquitySerializer(page, many=True).data)
+        return self.get_paginated_response(GuardEquitySerializer(page, many=True).data)
 
 
 def _shown(account: Account) -> Response:

@@ -11,16 +11,16 @@ from positions.guard.panel import Standing
 from tradebot.core.api import AmountSerializerField, ModelSerializer, Serializer
 
 __all__ = [
-    "EquitySerializer",
+    "GuardEquitySerializer",
     "GuardEventSerializer",
+    "GuardReleaseSerializer",
+    "GuardRulesSerializer",
     "GuardSerializer",
-    "ReleaseSerializer",
-    "RulesSerializer",
-    "StopSerializer",
+    "GuardStopSerializer",
 ]
 
 
-class RulesSerializer(Serializer):
+class GuardRulesSerializer(Serializer):
     """An account's limits. All of them may be left out when they are changed."""
 
     enabled = serializers.BooleanField(required=False)
@@ -34,7 +34,7 @@ class RulesSerializer(Serializer):
     day_zone = serializers.CharField(max_length=64, required=False, help_text="Such as America/New_York.")
 
 
-class _LimitSerializer(serializers.Serializer[Any]):
+class GuardLimitSerializer(serializers.Serializer[Any]):
     """One limit and how much of it is used."""
 
     limit_pct = AmountSerializerField()
@@ -45,7 +45,7 @@ class _LimitSerializer(serializers.Serializer[Any]):
     left = AmountSerializerField(source="drawdown.left", allow_null=True, default=None)
 
 
-class _StateSerializer(ModelSerializer):
+class GuardStateSerializer(ModelSerializer):
     class Meta:
         model = PropGuardState
         fields = [
@@ -73,29 +73,23 @@ class GuardSerializer(serializers.Serializer[Any]):
 
     status = serializers.SerializerMethodField(help_text="off, on, blocked or stopped.")
     message = serializers.CharField(source="words")
-    rules = RulesSerializer()
-    state = _StateSerializer(allow_null=True)
-    daily = serializers.SerializerMethodField()
-    total = serializers.SerializerMethodField()
+    rules = GuardRulesSerializer()
+    state = GuardStateSerializer(allow_null=True)
+    daily = GuardLimitSerializer(source="bars.0")
+    total = GuardLimitSerializer(source="bars.1")
     equity_age_seconds = serializers.IntegerField(source="age_seconds", allow_null=True)
     next_day_at = serializers.DateTimeField()
 
     def get_status(self, standing: Standing) -> str:
         return standing.badge.lower()
 
-    def get_daily(self, standing: Standing) -> dict[str, Any]:
-        return dict(_LimitSerializer(standing.bars[0]).data)
 
-    def get_total(self, standing: Standing) -> dict[str, Any]:
-        return dict(_LimitSerializer(standing.bars[1]).data)
-
-
-class StopSerializer(Serializer):
+class GuardStopSerializer(Serializer):
     confirm = serializers.CharField(max_length=60, help_text="The account's name.")
     note = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
 
 
-class ReleaseSerializer(Serializer):
+class GuardReleaseSerializer(Serializer):
     confirm = serializers.CharField(max_length=60, help_text="The account's name.")
     rebase = serializers.BooleanField(
         default=False, help_text="The present equity becomes the initial deposit, needed below the total limit."
@@ -111,7 +105,7 @@ class GuardEventSerializer(ModelSerializer):
         read_only_fields = fields
 
 
-class EquitySerializer(ModelSerializer):
+class GuardEquitySerializer(ModelSerializer):
     """What the account was worth at a moment."""
 
     class Meta:
