@@ -164,16 +164,23 @@ class Order(OwnedModel):
     error_text = models.CharField(max_length=300, blank=True)
     actor = models.CharField(max_length=254, default="bot", help_text="bot, system, or the person's e-mail.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_actor = models.CharField(
+        max_length=254, blank=True, help_text="Who asked for the cancel; a person's name is never replaced."
+    )
     not_found_at = models.DateTimeField(
         null=True, blank=True, help_text="When the venue first said that it does not know it."
     )
     created_at = models.DateTimeField(default=clock.now)
     submitted_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the venue's first word about it was written down."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
         indexes = [
+            models.Index(fields=["account", "acknowledged_at"], name="order_acknowledged"),
             models.Index(fields=["status"], name="order_working", condition=Q(status__in=_WORKING)),
             models.Index(fields=["position", "id"], name="order_position"),
             models.Index(fields=["account", "-id"], name="order_account_recent"),

@@ -16,6 +16,7 @@ and the rule that it concerns (F67).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,7 +41,7 @@ from tradebot.core.errors import OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["KEPT", "Ran", "prices_needed", "prune", "run_account", "run_all"]
+__all__ = ["KEPT", "Ran", "accounts_to_run", "prices_needed", "prune", "run_account", "run_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -60,16 +61,22 @@ class Ran:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-def run_all() -> Ran:
-    """Run the rules of every account that has one, and see to purchases under way."""
+def accounts_to_run() -> tuple[list[int], list[int]]:
+    """Return the accounts that have rules or purchases under way: on paper, and on exchanges."""
     with all_accounts("auto-buy finds out which accounts have rules or purchases under way"):
         on = AutoBuyRule.objects.filter(enabled=True).order_by().values_list("account_id", flat=True)
         busy = Position.objects.filter(strategy=keeping.STRATEGY, closed_at__isnull=True).order_by()
         ids = {*on, *busy.values_list("account_id", flat=True)}
-        live = Account.objects.filter(pk__in=ids).exclude(exchange=sources.REPLAY)
-        ids = set(live.order_by().values_list("pk", flat=True))
+        rows = Account.objects.filter(pk__in=ids).exclude(exchange=sources.REPLAY).order_by("pk")
+        found = list(rows.values_list("pk", "kind"))
+    paper = [pk for pk, kind in found if kind == Account.Kind.PAPER]
+    return paper, [pk for pk, kind in found if kind != Account.Kind.PAPER]
+
+
+def run_all(account_ids: Iterable[int]) -> Ran:
+    """Run the rules of these accounts. One account's failure does not stop the rest (F67)."""
     result = Ran()
-    for account_id in sorted(ids):
+    for account_id in account_ids:
         try:
             result.orders += run_account(account_id)
         except Exception as error:  # the loop's edge

@@ -13,12 +13,14 @@ from accounts.selection import SignedInRequest
 from bots.autobuy import rules
 from bots.autobuy.forms import RemoveForm, RuleForm
 from tradebot.core.errors import NotFound
+from tradebot.core.once_pages import acting
 
 __all__ = ["auto_buy_remove", "auto_buy_set"]
 
 
 @login_required
 @require_POST
+@acting
 def auto_buy_set(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make a rule, or change the one of that currency."""
     account = views.own_account(request, pk)
@@ -35,6 +37,7 @@ def auto_buy_set(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def auto_buy_remove(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take a rule away; what it has resting is cancelled."""
     account = views.own_account(request, pk)

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from accounts.models import Account, PaperTerms, PropGuardRules, PropGuardState, VenueFunds
+from accounts.balances import fees_of
+from accounts.models import Account, PropGuardRules, PropGuardState
 from marketdata import market
 from marketdata.sources.base import Quote
 from positions.admission import Proposed
@@ -34,7 +35,7 @@ from positions.guard.service import money
 from positions.models import Order
 from positions.states import ENTRY_PURPOSES, WORKING
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
+from tradebot.core.decimals import MONEY, ZERO, plain, quantize
 from tradebot.core.errors import MissingInformation, OrderRefused, TradebotError
 
 __all__ = ["CLOCK_SKEW", "UNKNOWN", "allow", "refusal_of"]
@@ -43,7 +44,6 @@ UNKNOWN: Final = frozenset(
     {
         "guard_day_unknown",
         "guard_equity_unknown",
-        "guard_fee_unknown",
         "guard_spread_unknown",
         "guard_unreadable",
         "guard_value_unknown",
@@ -178,7 +178,7 @@ def _cost(proposed: Proposed, found: PropGuardRules, state: PropGuardState, now:
     """Return what this order, and entries that the measured equity may not show yet, cost at worst, in its currency."""
     if proposed.value_quote is None or not proposed.value_quote.is_finite():
         raise OrderRefused("guard_value_unknown", "What the order is worth is not known.")
-    fee = _taker_fee(proposed.account)
+    fee = _dearer_fee(proposed.account)
     values: dict[str, Decimal] = {proposed.product.quote: proposed.value_quote}
     for quote, value in _entries_since(proposed.account, state.last_equity_at):
         values[quote] = values.get(quote, ZERO) + value
@@ -215,14 +215,6 @@ def _rate(account: Account, quote: str, currency: str, now: datetime, max_age: t
         raise OrderRefused("guard_value_unknown", f"What the order is worth is not known: {error.message}") from error
 
 
-def _taker_fee(account: Account) -> Decimal:
+def _dearer_fee(account: Account) -> Decimal:
     """Return the account's dearer fee as a fraction, as it is written down here: no venue is asked."""
-    fees: tuple[Any, Any] | None
-    if account.is_paper:
-        terms = PaperTerms.objects.filter(account=account).first() or PaperTerms(account=account)
-        fees = (terms.maker_fee_pct / HUNDRED, terms.taker_fee_pct / HUNDRED)
-    else:
-        fees = VenueFunds.objects.filter(account=account).values_list("maker_fee", "taker_fee").first()
-    if fees is None or None in fees:
-        raise OrderRefused("guard_fee_unknown", "The account's fees are not known.")
-    return max(fees)
+    return max(fees_of([account.pk])[account.pk])

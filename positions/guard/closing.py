@@ -16,6 +16,7 @@ A person may take a deal out of this by cancelling it: its coins then stay in th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -34,7 +35,7 @@ from tradebot.core import clock
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["Closed", "carry_out", "carry_out_all"]
+__all__ = ["Closed", "accounts_to_settle", "carry_out", "carry_out_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -51,13 +52,17 @@ class Closed:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-def carry_out_all() -> Closed:
-    """Go on with every killed account that is not settled. One account's failure does not stop the rest (F67)."""
+def accounts_to_settle() -> list[int]:
+    """Return the accounts that are stopped and have something left to close, the longest stopped first."""
     with all_accounts("the guard finds out which killed accounts are not settled"):
         rows = PropGuardState.objects.filter(killed_at__isnull=False, settled_at__isnull=True)
-        ids = list(rows.order_by("killed_at").values_list("account_id", flat=True))
+        return list(rows.order_by("killed_at").values_list("account_id", flat=True))
+
+
+def carry_out_all(account_ids: Iterable[int]) -> Closed:
+    """Go on with these killed accounts. One account's failure does not stop the rest (F67)."""
     result = Closed()
-    for account_id in ids:
+    for account_id in account_ids:
         try:
             left = carry_out(account_id)
         except Exception as error:

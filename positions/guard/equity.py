@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Final
 
-from accounts.balances import balances_of
-from accounts.models import Account, PropGuardRules, VenueFunds
+from accounts.balances import balances_of, funds_of
+from accounts.models import Account, PropGuardRules
 from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.sources.base import Quote
@@ -59,21 +59,13 @@ def register(part: Part) -> None:
 def measure(account: Account, currency: str, max_age: timedelta) -> Measured:
     """Return what the account is worth in ``currency``. Asks no venue.
 
-    Raises MissingInformation: ``balance_unknown``, ``balance_old``, ``missing_price`` (naming the coins), or what a
+    Raises MissingInformation: ``balance_unknown``, ``missing_price`` (naming the coins), or what a
     registered part raises.
     """
     now = clock.now()
-    balances = balances_of([account.pk]).get(account.pk)
-    if balances is None:
-        raise MissingInformation("balance_unknown", "What the account holds is not known.")
-    at = now if account.is_paper else _asked_at(account)
-    if now - at > max_age:
-        raise MissingInformation(
-            "balance_old",
-            f"What the account holds was last read {int((now - at).total_seconds())} s ago.",
-            seconds=int((now - at).total_seconds()),
-        )
-    held = {name: balance.total for name, balance in balances.items() if balance.total}
+    funds = funds_of(account, max_age)
+    at = now if funds.asked_at is None else funds.asked_at
+    held = {name: balance.total for name, balance in funds.balances.items() if balance.total}
     valued = _value(account.exchange, held, currency, now, max_age)
     with localcontext(MONEY):
         total = valued.total + sum((part(account, currency, now) for part in _parts), ZERO)
@@ -111,13 +103,6 @@ def prices_needed() -> dict[str, set[str]]:
 
 
 # Inside -------------------------------------------------------------------------------------------------------------
-
-
-def _asked_at(account: Account) -> datetime:
-    asked_at: datetime | None = VenueFunds.objects.filter(account=account).values_list("asked_at", flat=True).first()
-    if asked_at is None:
-        raise MissingInformation("balance_unknown", "What the account holds has not been read yet.")
-    return asked_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from accounts.models import Account, PropGuardRules
 from accounts.selection import SignedInRequest
 from positions.guard import limits, service
 from positions.guard.forms import LimitsForm, ReleaseForm, StopForm
+from tradebot.core.once_pages import acting
 
 __all__ = ["guard_limits", "guard_release", "guard_stop"]
 
 
 @login_required
 @require_POST
+@acting
 def guard_limits(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change the limits, or switch the guard on or off."""
     account = views.own_account(request, pk)
@@ -35,6 +37,7 @@ def guard_limits(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def guard_stop(request: SignedInRequest, pk: int) -> HttpResponse:
     """Stop the account by hand, after its name was typed. Whoever may trade on it may stop it."""
     account = get_object_or_404(Account.objects.editable().select_related("owner"), pk=pk)
@@ -51,6 +54,7 @@ def guard_stop(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def guard_release(request: SignedInRequest, pk: int) -> HttpResponse:
     """Release a stopped account, after its name was typed."""
     account = views.own_account(request, pk)

@@ -23,6 +23,10 @@ def nothing(world: World) -> list[Any]:
     return []
 
 
+def foreign_account(world: World) -> list[Any]:
+    return [world.private["account"].pk]
+
+
 def foreign_chunk(world: World) -> list[Any]:
     """Bob's account with Ann's bots: what a dispatcher gone wrong would hand out."""
     with detached("the proof looks for Bob's account"):
@@ -37,13 +41,16 @@ def foreign_sweep(world: World) -> list[Any]:
 
 def foreign_download(world: World) -> list[Any]:
     """Ann's download as if it were Bob's."""
-    return [world.bob.pk, world.private["download"].pk]
+    with detached("the proof looks for the claim"):
+        claim = world.private["download"].started_at
+    return [world.bob.pk, world.private["download"].pk, claim.isoformat() if claim else ""]
 
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "accounts.tasks.clear_sessions": nothing,
     "bots.autobuy.tasks.prune": nothing,
     "bots.autobuy.tasks.run": nothing,
+    "bots.autobuy.tasks.run_account": foreign_account,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
@@ -54,22 +61,33 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.tasks.refresh_products": nothing,
     "bots.tasks.run_chunk": foreign_chunk,
     "marketdata.tasks.download_history": foreign_download,
+    "marketdata.tasks.download_next": nothing,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
+    "positions.tasks.ask_for_balances": nothing,
+    "positions.tasks.close_account": foreign_account,
     "positions.tasks.close_after_guard": nothing,
+    "positions.tasks.compare_account": foreign_account,
     "positions.tasks.measure_guarded": nothing,
     "positions.tasks.monitor_resting": nothing,
+    "positions.tasks.poll_account": foreign_account,
     "positions.tasks.prune_equity": nothing,
     "positions.tasks.reconcile": nothing,
+    "positions.tasks.reconcile_account": foreign_account,
+    "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
+    "tradebot.core.tasks.prune_action_keys": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
+    "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
+    "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
+    "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",

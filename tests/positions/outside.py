@@ -14,6 +14,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from accounts.exchanges.base import (
+    NEVER_ARRIVED,
     Balance,
     Capabilities,
     KeyPermissions,
@@ -68,9 +69,12 @@ class OutsideVenue:
         self.arrivals: list[UUID] = []
         self.faults: dict[str, deque[Fault]] = {}
         self.invisible: set[UUID] = set()
+        self.forgotten: set[UUID] = set()
         self.shown_trades: dict[UUID, int] = {}
         self.strangers: list[VenueTrade] = []
         self.asked = 0
+        self.names_client_ids = True
+        """Whether the list of executions says which client id an order has."""
 
     # What a test does to it -------------------------------------------------------------------------------------------
 
@@ -91,6 +95,8 @@ class OutsideVenue:
 
     def place(self, order: NewOrder) -> OrderReport:
         self._maybe_fail("place", done=False)
+        if order.client_order_id in self.forgotten:
+            raise VenueRejected(NEVER_ARRIVED, "given up")
         known = self.orders.get(order.client_order_id)
         if known is None:
             self.arrivals.append(order.client_order_id)
@@ -119,6 +125,9 @@ class OutsideVenue:
         raise VenueRejected("not_offered", "not offered")
 
     def find(self, ref: OrderRef) -> OrderReport | None:
+        if ref.client_order_id is None:
+            known = [order for order in self.orders.values() if order.venue_order_id == ref.venue_order_id]
+            return self._report(known[0]) if known else None
         return self.find_many([ref]).get(ref.client_order_id)
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
@@ -129,6 +138,15 @@ class OutsideVenue:
             for pk in (ref.client_order_id for ref in refs)
             if pk in self.orders and pk not in self.invisible
         }
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        if not self.capabilities.lookup_is_definitive:
+            raise VenueRejected("cannot_forget", "nothing can be promised about an id")
+        known = self.orders.get(order.client_order_id)
+        if known is not None:
+            return self._report(known)
+        self.forgotten.add(order.client_order_id)
+        return OrderReport(order.client_order_id, "", OrderStatus.REJECTED, (), NEVER_ARRIVED, "given up")
 
     def open_orders(self) -> list[OrderReport]:
         return [self._report(order) for order in self.orders.values() if order.status in WORKING]
@@ -147,7 +165,13 @@ class OutsideVenue:
 
     def trades_since(self, moment: datetime) -> list[VenueTrade]:
         ours = [
-            VenueTrade(trade, order.placed.symbol, order.placed.side, pk)
+            VenueTrade(
+                trade,
+                order.placed.symbol,
+                order.placed.side,
+                pk if self.names_client_ids else None,
+                order.venue_order_id,
+            )
             for pk, order in self.orders.items()
             for trade in order.trades
         ]

@@ -13,6 +13,7 @@ import pytest
 from django.db.models import F
 
 from accounts.exchanges.base import Trade, VenueTrade
+from accounts.exchanges.paper import PaperVenue
 from accounts.models import Account, PaperOrder, PaperTrade
 from bots.models import Bot
 from marketdata import market
@@ -20,8 +21,9 @@ from positions import execution, reconcile, tasks
 from positions.booking import ref_of
 from positions.execution import Intent
 from positions.models import Fill, Order, Position, UnmatchedFill
-from positions.reconcile import FRESH, GRACE, reconcile_account, reconcile_all, report_unmatched_fills
+from positions.reconcile import FRESH, GRACE, reconcile_account, reconcile_all
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose, Side
+from positions.strangers import TOO_FRESH, report_strangers
 from tests.factories import AccountFactory, BotFactory, ExchangeCredentialFactory
 from tests.positions.conftest import MOMENT, Desk
 from tests.positions.outside import Killed
@@ -167,6 +169,7 @@ def test_f14_a_kill_at_any_step_of_a_close_ends_in_one_close(outside: Desk) -> N
     outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     for done in (False, True):
         position = outside.open("100", max_active_deals=9, max_deals_per_pair=9)
+        outside.ask()
         order = execution.intend(
             position, Intent(purpose=Purpose.STOP_LOSS, sequence=1, reference_price=outside.venue.price)
         )
@@ -345,8 +348,10 @@ def test_f11_executions_of_nobody_are_reported_once_and_never_adopted(outside: D
     assert outside.venue is not None
     position = outside.open("100")
     outside.venue.strangers = [stranger("x1", MOMENT), stranger("x0", MOMENT - timedelta(days=2))]
-    assert [row.venue_trade_id for row in report_unmatched_fills(outside.account.pk)] == ["x1"]
-    assert report_unmatched_fills(outside.account.pk) == []
+    assert report_strangers(outside.account.pk) == []  # its order may be being written down
+    with clock.at(MOMENT + TOO_FRESH):
+        assert [row.venue_trade_id for row in report_strangers(outside.account.pk)] == ["x1"]
+        assert report_strangers(outside.account.pk) == []
     assert UnmatchedFill.objects.count() == 1
     assert (Position.objects.count(), Fill.objects.count()) == (1, 1)
     position.refresh_from_db()
@@ -361,9 +366,30 @@ def test_f11_a_late_execution_of_an_order_of_ours_is_booked_where_it_belongs(out
     outside.venue.fill(order.client_order_id, "0.5")
     execution.cancel(order, "bot")
     del outside.venue.shown_trades[order.client_order_id]
-    assert report_unmatched_fills(outside.account.pk) == []
+    assert report_strangers(outside.account.pk) == []
     order.refresh_from_db()
     assert order.filled_base == Decimal("0.5")
+
+
+def test_f11_an_execution_whose_acceptance_was_lost_is_recognised_by_the_venues_own_id(outside: Desk) -> None:
+    """The list of executions names the venue's order only, and that is an id we never got to know."""
+    assert outside.venue is not None
+    order = outside.intend_open("100")
+    outside.venue.fail("place", VenueUnknown(), done=True)
+    execution.submit(order)
+    outside.venue.names_client_ids = False
+    with clock.at(MOMENT + TOO_FRESH):
+        assert report_strangers(outside.account.pk) == []
+    order.refresh_from_db()
+    assert (order.status, order.fills.count(), UnmatchedFill.objects.count()) == (OrderStatus.FILLED, 1, 0)
+
+
+def test_f11_what_happened_while_nobody_asked_for_days_is_still_compared(outside: Desk) -> None:
+    assert outside.venue is not None
+    assert report_strangers(outside.account.pk) == []
+    outside.venue.strangers = [stranger("x1", MOMENT + timedelta(days=1)), stranger("x2", MOMENT + timedelta(days=9))]
+    with clock.at(MOMENT + timedelta(days=10)):
+        assert len(report_strangers(outside.account.pk)) == 2
 
 
 # Resting orders at the paper venue, and the tasks ---------------------------------------------------------------------
@@ -398,6 +424,49 @@ def test_a_paper_order_whose_answer_was_lost_is_put_again_and_stays_one(paper: D
     assert (order.status, PaperOrder.objects.count(), PaperTrade.objects.count()) == (OrderStatus.FILLED, 1, 1)
 
 
+def hanging(desk: Desk) -> Order:
+    """An order that is marked as sent, while the call that sends it hangs on its way to the venue."""
+    order = desk.intend_open()
+    Order.objects.filter(pk=order.pk).update(status=OrderStatus.SUBMITTED, submitted_at=F("created_at"))
+    order.refresh_from_db()
+    return order
+
+
+def test_a_paper_order_that_never_arrived_cannot_arrive_afterwards(paper: Desk) -> None:
+    order = hanging(paper)
+    with later(FRESH):
+        reconcile_account(paper.account.pk)
+        late = execution.send(Order.objects.get(pk=order.pk))  # the call that hung goes on
+        with pytest.raises(VenueRejected) as refused:
+            PaperVenue(paper.account).place(execution.as_placed(order))
+        reconcile_account(paper.account.pk)
+    assert (late.status, late.error_code, refused.value.code) == ("rejected", "never_arrived", "never_arrived")
+    assert (late.position.status, late.hold_amount) == (PositionStatus.FAILED, 0)
+    assert (PaperOrder.objects.get().status, PaperTrade.objects.count()) == (OrderStatus.REJECTED, 0)
+
+
+def test_an_order_that_arrives_while_it_is_given_up_is_booked(paper: Desk) -> None:
+    order = hanging(paper)
+    venue = PaperVenue(paper.account)
+    placed = venue.place(execution.as_placed(order))
+    assert (venue.forget(execution.as_placed(order)), placed.status) == (placed, OrderStatus.FILLED)
+    with later(FRESH):
+        reconcile._settle_missing(order, venue)  # its lookup was answered before the order arrived
+    order.refresh_from_db()
+    assert (order.status, order.position.status, PaperTrade.objects.count()) == ("filled", "open", 1)
+
+
+def test_a_kill_between_the_venue_and_us_leaves_an_id_that_is_given_up_for_good(paper: Desk) -> None:
+    """The tombstone is committed, our own row is not: the next run ends what the first began."""
+    order = hanging(paper)
+    execution.cancel(order, "ann@example.com")
+    assert PaperVenue(paper.account).forget(execution.as_placed(order)).error_code == "never_arrived"
+    with later(FRESH):
+        reconcile_account(paper.account.pk)
+    order.refresh_from_db()
+    assert (order.status, order.position.status, PaperTrade.objects.count()) == ("cancelled", "cancelled", 0)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_tasks_run_without_a_scope_and_leave_their_mark() -> None:
     account = AccountFactory(balances={"USD": 1000})
@@ -408,6 +477,7 @@ def test_the_tasks_run_without_a_scope_and_leave_their_mark() -> None:
     tasks.reconcile.delay()
     tasks.monitor_resting.delay()
     tasks.report_unmatched_fills.delay()
+    tasks.ask_for_balances.delay()
     assert set(LoopState.objects.filter(failures=0).values_list("name", flat=True)) >= set(reconcile.LOOPS)
     assert not {name for name, _ in stale_loops()} & set(reconcile.LOOPS)
     with acting_for_account(account.pk):
