@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import confirming, forms, safety_forms, selection, services, trading
+from accounts import confirming, forms, panels, safety_forms, selection, services, trading
 from accounts.models import (
     Account,
     ExchangeCredential,
@@ -89,7 +89,7 @@ def account_new(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
-    return account_page(request, _account(request, pk))
+    return account_page(request, one_account(request, pk))
 
 
 @login_required
@@ -115,7 +115,7 @@ def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
     account = own_account(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -132,7 +132,7 @@ def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
     account = own_account(request, pk)
     form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -149,7 +149,7 @@ def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
     account = own_account(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -196,7 +196,7 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
     account = own_account(request, pk)
     form = forms.ShareForm(request.POST, auto_id="share_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -226,7 +226,7 @@ def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpRespo
 @acting
 def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give up one's own share of somebody else's account."""
-    account = _account(request, pk)
+    account = one_account(request, pk)
     try:
         services.leave(account, request.user)
     except NotFound as error:
@@ -238,7 +238,8 @@ def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect("accounts")
 
 
-def _account(request: SignedInRequest, pk: int) -> Account:
+def one_account(request: SignedInRequest, pk: int) -> Account:
+    """Return an account to look at."""
     return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
 
 
@@ -252,7 +253,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
     data = form.data
     said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -262,7 +263,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     )
 
 
-def _act(
+def carry_out(
     request: SignedInRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
 ) -> HttpResponse:
     """Run one service for a valid form and return to the account, or show the form with its errors."""
@@ -326,7 +327,7 @@ def account_page(request: SignedInRequest, account: Account, **bound_forms: Base
             "share_form": forms.ShareForm(auto_id="share_%s"),
             "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
         }
-    context |= bound_forms
+    context |= panels.context_of(request, account, bound_forms) | bound_forms
     refused = any(form.errors for form in bound_forms.values())
     return render(request, "accounts/detail.html", context, status=422 if refused else 200)
 

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from accounts.access import acting_for
 from accounts.models import Account, User
 from bots import services
+from bots.autobuy import admin as auto_buy_admin  # noqa: F401 (registers its own pages)
 from bots.backtesting import admin as backtest_admin  # noqa: F401 (registers its own pages)
 from bots.models import Bot, BotTemplate, CoinReview, Decision, Signal
 from tradebot.core.admin import ReadOnlyAdmin

@@ -42,6 +42,7 @@ from bots.models import Decision as DecisionRow
 from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode, Strategy
 from marketdata import sources
 from positions import execution, slippage
+from positions.guard import check as guard
 from positions.models import Order, Position
 from positions.reconcile import settle_waiting
 from positions.states import (
@@ -80,7 +81,7 @@ SHORT_OF_MONEY = frozenset(
 )
 CHANGED = "changed_meanwhile"
 REJECTED = "venue_rejected"
-UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED})
+UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED}) | guard.UNKNOWN
 """Refusals that say nothing about the decision: its crossings are judged again."""
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""

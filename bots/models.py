@@ -234,7 +234,8 @@ class CoinReview(OwnedModel):
         return f"{self.code}: {self.category}"
 
 
-# Django finds models through this module; the larger groups have one of their own.
+# Django finds models through this module; larger groups have one of their own.
+from bots.autobuy.models import AutoBuyDecision as AutoBuyDecision  # noqa: E402
 from bots.backtesting.models import Backtest as Backtest  # noqa: E402
 from bots.backtesting.models import BacktestDeal as BacktestDeal  # noqa: E402
 from bots.backtesting.models import JobStatus as JobStatus  # noqa: E402

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from accounts.models import Account
 from bots import engine
+from bots.autobuy import tasks as auto_buy_tasks
 from bots.backtesting import tasks as backtest_tasks
 from bots.market_needs import Needs, needs
 from bots.models import Bot, Decision
@@ -20,7 +21,8 @@ from marketdata import sources
 from tradebot.core import clock, health, scoping
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["backtest_tasks", "panic_tasks"]  # found through this module, as Celery looks for tasks here
+# Found through this module, as Celery looks for tasks here.
+__all__ = ["auto_buy_tasks", "backtest_tasks", "panic_tasks"]
 
 DISPATCH_SECONDS: Final = 2
 PRICES_SECONDS: Final = 5

@@ -7,8 +7,10 @@ Amounts are Decimals. Children take the account of their parent, so a graph alwa
 from __future__ import annotations
 
 import uuid
+from datetime import time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import factory
 from allauth.account.models import EmailAddress
@@ -18,6 +20,8 @@ from factory.django import DjangoModelFactory
 from accounts.models import (
     Account,
     ApiToken,
+    AutoBuyRule,
+    EquitySnapshot,
     ExchangeCredential,
     Membership,
     PaperBalance,
@@ -25,12 +29,16 @@ from accounts.models import (
     PaperOrder,
     PaperTerms,
     PaperTrade,
+    PropGuardEvent,
+    PropGuardRules,
+    PropGuardState,
     TradingLimits,
     User,
     VenueBalance,
     VenueFunds,
 )
 from bots.models import (
+    AutoBuyDecision,
     Backtest,
     BacktestDeal,
     Bot,
@@ -49,6 +57,7 @@ from bots.models import (
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
+from positions.guard.rules import day_start
 from positions.models import DayMark, Fill, Order, Position, UnmatchedFill, UserCounter
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
@@ -188,6 +197,61 @@ class VenueBalanceFactory(_Factory):
     account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
     currency = "USD"
     total = Decimal(1000)
+
+
+class PropGuardRulesFactory(_Factory):
+    """A guard that is on, with the usual limits."""
+
+    class Meta:
+        model = PropGuardRules
+
+    account = factory.SubFactory(AccountFactory)
+    enabled = True
+
+
+class PropGuardStateFactory(_Factory):
+    """An account that was just worth 100,000, as when its day began."""
+
+    class Meta:
+        model = PropGuardState
+
+    account = factory.SubFactory(AccountFactory)
+    last_equity = Decimal(100_000)
+    last_equity_at = factory.LazyFunction(clock.now)
+    day_start_equity = factory.SelfAttribute("last_equity")
+    day_began_at = factory.LazyFunction(lambda: day_start(clock.now(), time(17), ZoneInfo("America/New_York")))
+    day_measured_at = factory.SelfAttribute("day_began_at")
+
+
+class PropGuardEventFactory(_Factory):
+    class Meta:
+        model = PropGuardEvent
+
+    account = factory.SubFactory(AccountFactory)
+    kind = PropGuardEvent.Kind.RULES
+    message = "The guard is on."
+    actor = "system"
+
+
+class EquitySnapshotFactory(_Factory):
+    class Meta:
+        model = EquitySnapshot
+
+    account = factory.SubFactory(AccountFactory)
+    at = factory.LazyFunction(clock.now)
+    equity = Decimal(100_000)
+    currency = "USD"
+
+
+class AutoBuyRuleFactory(_Factory):
+    """A rule that is on: BTC with 50 USD or more, at market."""
+
+    class Meta:
+        model = AutoBuyRule
+
+    account = factory.SubFactory(AccountFactory)
+    currency = "USD"
+    enabled = True
 
 
 class PaperTermsFactory(_Factory):
@@ -377,6 +441,16 @@ class SignalFactory(_Factory):
     kind = "webhook"
     source = "hook"
     verdict = "accepted"
+
+
+class AutoBuyDecisionFactory(_Factory):
+    class Meta:
+        model = AutoBuyDecision
+
+    rule = factory.SubFactory(AutoBuyRuleFactory)
+    account = factory.SelfAttribute("rule.account")
+    code = "auto_buy_below_minimum"
+    message = "12 USD may be spent, the minimum is 50."
 
 
 class ReplayRunFactory(_Factory):

@@ -41,6 +41,9 @@ app.conf.beat_schedule = {
     "panic sales": _every(10, "bots.panic.tasks.go_on_with_all"),
     "day marks": _every(60, "positions.tasks.mark_days"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
+    "guard": _every(10, "positions.tasks.measure_guarded"),
+    "guard closing": _every(10, "positions.tasks.close_after_guard"),
+    "auto-buy": _every(30, "bots.autobuy.tasks.run"),
     "exchange balances": _every(30, "positions.tasks.ask_for_balances"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
@@ -49,6 +52,8 @@ app.conf.beat_schedule = {
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old signals": _every(3600, "bots.tasks.prune_signals"),
+    "old auto-buy decisions": _every(3600, "bots.autobuy.tasks.prune"),
+    "old equity": _every(3600, "positions.tasks.prune_equity"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
     "old action keys": _every(3600, "tradebot.core.tasks.prune_action_keys"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
@@ -59,6 +64,9 @@ app.conf.task_queues = [Queue(name) for name in (CYCLE_QUEUE, MARKET_QUEUE, BACK
 app.conf.task_default_queue = CYCLE_QUEUE
 app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
+    "bots.autobuy.tasks.*": {"queue": MARKET_QUEUE},
+    "positions.tasks.close_after_guard": {"queue": MARKET_QUEUE},
+    "positions.tasks.close_account": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
     "marketdata.tasks.download_*": {"queue": HISTORY_QUEUE},

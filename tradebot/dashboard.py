@@ -23,7 +23,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from accounts.balances import balances_of
-from accounts.models import Account, ExchangeCredential
+from accounts.models import Account, ExchangeCredential, PropGuardRules
 from accounts.selection import SignedInRequest, in_view
 from bots import facts as bot_facts
 from bots.models import Bot, BotProduct
@@ -32,6 +32,7 @@ from marketdata import market
 from positions import figures
 from positions.cards import DealCard, deal_cards
 from positions.figures import DayProfit, OpenTotals, Period
+from positions.guard.panel import standing_of
 from positions.models import Order, Position, UnmatchedFill
 from positions.states import EXIT_PURPOSES, POSITION_ACTIVE, ExitReason, OrderStatus, PositionStatus, Purpose
 from tradebot.core import clock
@@ -340,8 +341,9 @@ def _trade(order: Order) -> Trade:
 
 
 def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
-    """Return what waits for the reader in the accounts in view, the most urgent first. Six queries."""
-    found = [_deal_need(card) for card in cards if card.note is not None]
+    """Return what waits for the reader in the accounts in view, the most urgent first. Seven queries."""
+    found = _guard_needs(view)
+    found += [_deal_need(card) for card in cards if card.note is not None]
     since = view.now - RECENT
     failed = Position.objects.filter(
         account__in=view.account_ids, status=PositionStatus.FAILED, closed_at__gte=since
@@ -423,6 +425,20 @@ def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> li
         Need("failed", "Keys refused", row.account.name, row.problem, "account", row.account_id, "See the keys")
         for row in keys.defer("api_key", "api_secret", "passphrase")
     ]
+    return found
+
+
+def _guard_needs(view: View) -> list[Need]:
+    """Return the guarded accounts that are stopped, or that nothing new is opened on. One query."""
+    rows = PropGuardRules.objects.filter(account__in=view.account_ids, enabled=True, account__archived_at__isnull=True)
+    found = []
+    for row in rows.select_related("account__guard_state").order_by("account__name"):
+        standing = standing_of(row, getattr(row.account, "guard_state", None))
+        if standing.kind == "running":
+            continue
+        badge = "Stopped" if standing.is_killed else "Blocked"
+        text = f"{'was stopped by its loss limits. ' if standing.is_killed else ''}{standing.words}"
+        found.append(Need(standing.kind, badge, row.account.name, text, "account", row.account_id, "See its limits"))
     return found
 
 

@@ -23,6 +23,8 @@ urlpatterns = [
     path("panic/<int:pk>/", panic_views.panic_run, name="panic_run"),
     path("accounts/", include("accounts.urls")),
     path("settings/coins/", coin_settings, name="settings_coins"),  # read by bots, so bots bring it
+    path("accounts/<int:pk>/guard/", include("positions.guard.urls")),
+    path("accounts/<int:pk>/auto-buy/", include("bots.autobuy.urls")),
     path("settings/", include("accounts.settings_urls")),
     path("bots/", include("bots.urls")),
     path("backtests/", include("bots.backtesting.urls")),

@@ -1,8 +1,10 @@
-"""People, the accounts they trade on, who shares them, and the paper venue's own book."""
+"""People, the accounts they trade on, who shares them, what guards and automates them, and the paper venue's book."""
 
 from __future__ import annotations
 
 from accounts.models.accounts import Account, ExchangeCredential, Membership, VenueBalance, VenueFunds
+from accounts.models.automation import AutoBuyRule
+from accounts.models.guard import EquitySnapshot, PropGuardEvent, PropGuardRules, PropGuardState
 from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
 from accounts.models.safety import TradingLimits
@@ -10,6 +12,8 @@ from accounts.models.safety import TradingLimits
 __all__ = [
     "Account",
     "ApiToken",
+    "AutoBuyRule",
+    "EquitySnapshot",
     "ExchangeCredential",
     "Membership",
     "PaperBalance",
@@ -17,6 +21,9 @@ __all__ = [
     "PaperOrder",
     "PaperTerms",
     "PaperTrade",
+    "PropGuardEvent",
+    "PropGuardRules",
+    "PropGuardState",
     "TradingLimits",
     "User",
     "UserManager",

@@ -23,6 +23,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         2,
         "an API token says who asks, so it is looked up and made before anybody's scope is bound",
     ),
+    ("bots/autobuy/service.py", "all_accounts"): (
+        3,
+        "finds accounts with rules or purchases under way, each then handled alone; which prices are in use; retention",
+    ),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/coins.py", "detached"): (
         1,
@@ -84,6 +88,12 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("positions/deal_page.py", "detached"): (
         1,
         "whoever sees a deal sees what was done to it, which is written down with its owner",
+    ),
+    ("positions/guard/closing.py", "all_accounts"): (1, "finds accounts that were stopped; each is then handled alone"),
+    ("positions/guard/equity.py", "all_accounts"): (1, "which prices guarded accounts need: fetched once for all"),
+    ("positions/guard/service.py", "all_accounts"): (
+        2,
+        "finds accounts with a guard, each then measured alone; retention of old snapshots",
     ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
     ("positions/reconcile.py", "all_accounts"): (

@@ -54,6 +54,9 @@ def foreign_download(world: World) -> list[Any]:
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "accounts.tasks.clear_sessions": nothing,
+    "bots.autobuy.tasks.prune": nothing,
+    "bots.autobuy.tasks.run": nothing,
+    "bots.autobuy.tasks.run_account": foreign_account,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
@@ -74,9 +77,13 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.cancel_entries_of_stopped": nothing,
     "positions.tasks.mark_days": nothing,
     "positions.tasks.ask_for_balances": nothing,
+    "positions.tasks.close_account": foreign_account,
+    "positions.tasks.close_after_guard": nothing,
     "positions.tasks.compare_account": foreign_account,
+    "positions.tasks.measure_guarded": nothing,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.poll_account": foreign_account,
+    "positions.tasks.prune_equity": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.reconcile_account": foreign_account,
     "positions.tasks.refresh_account": foreign_account,
