@@ -37,8 +37,10 @@ __all__ = [
     "archive_account",
     "create_paper_account",
     "deposit",
+    "free_account_name",
     "leave",
     "open_first_account",
+    "own_account",
     "rename",
     "reset_paper",
     "revoke",
@@ -84,11 +86,12 @@ def create_paper_account(user: User, name: str, exchange: str, start: Mapping[st
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
         account = Account.objects.create(
             owner=user,
-            name=_free_name(user.pk, name),
+            name=free_account_name(user.pk, name),
             kind=Account.Kind.PAPER,
             exchange=exchange,
             is_default=not Account.objects.filter(owner=user, is_default=True).exists(),
             created_at=now,
+            trading_state=Account.TradingState.ARMED,
         )
         adopt_new_account(account.pk, user.pk)
         PaperTerms.objects.create(account=account)
@@ -199,8 +202,8 @@ def rename(account: Account, name: str, actor: str) -> Account:
     Raises InvalidInput (field name), NotFound.
     """
     with transaction.atomic():
-        row = _owned(account)
-        before, row.name = row.name, _free_name(row.owner_id, name, besides=row.pk)
+        row = own_account(account)
+        before, row.name = row.name, free_account_name(row.owner_id, name, besides=row.pk)
         row.save(update_fields=["name"])
         _note(row, actor, "account_renamed", before=before, after=row.name)
     return row
@@ -209,7 +212,7 @@ def rename(account: Account, name: str, actor: str) -> Account:
 def set_default(account: Account, actor: str) -> Account:
     """Make it its owner's default account. Only the owner may. Raises InvalidInput for an archived one, NotFound."""
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         if row.archived_at is not None:
             raise InvalidInput("archived", f"{row.name} is archived.")
         if not row.is_default:
@@ -227,7 +230,7 @@ def archive_account(account: Account, actor: str) -> Account:
     run on it; NotFound.
     """
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         if row.archived_at is not None:
             return row
         others = Account.objects.filter(owner_id=row.owner_id, archived_at__isnull=True).exclude(pk=row.pk)
@@ -262,7 +265,7 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
     if expires is not None and (expires.tzinfo is None or expires <= clock.now()):
         raise InvalidInput("bad_expiry", "The end of a share lies in the future.", field="expires")
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         address = email.strip().lower()
         if address == row.owner.email:
             raise InvalidInput("own_account", "It is your own account.", field="email")
@@ -282,7 +285,7 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
 def revoke(account: Account, user_id: int, actor: str) -> None:
     """End a person's share. Only the owner may. Raises NotFound when there is none to end."""
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         gone = Membership.objects.filter(account_id=row.pk, user_id=user_id).select_related("user").first()
         if gone is None:
             raise NotFound("no_membership", "There is no such share.")
@@ -320,7 +323,7 @@ def _note(account: Account, actor: str, action: str, **detail: Any) -> None:
     audit.record(account.owner_id, actor, action, f"account:{account.pk}", name=account.name, **detail)
 
 
-def _owned(account: Account) -> Account:
+def own_account(account: Account) -> Account:
     """Return the account, locked, if the bound scope is its owner's (or the system's)."""
     scope = current_scope()
     row = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
@@ -348,7 +351,8 @@ def _refuse_while_busy(account: Account, what: str) -> None:
         raise InvalidInput("open_deals", f"Close or cancel its deals first: the account cannot be {what} with them.")
 
 
-def _free_name(owner_id: int, name: str, besides: int | None = None) -> str:
+def free_account_name(owner_id: int, name: str, besides: int | None = None) -> str:
+    """Return the name as it is kept. Raises InvalidInput (field name) for one that is none, or taken by the owner's."""
     cleaned = " ".join(name.split())
     longest = Account._meta.get_field("name").max_length or 0
     if not cleaned or len(cleaned) > longest or not cleaned.isprintable():

@@ -141,7 +141,7 @@ class Money:
             return NOTHING
         key = (account_id, currency)
         if key not in self._kept:
-            self._kept[key] = [(facts.bot.pk, facts.bot.name, self._unused(facts, currency)) for facts in keepers]
+            self._kept[key] = [(facts.bot.pk, facts.bot.name, self.unused(facts, currency)) for facts in keepers]
         goes_first = any(facts.bot.pk == besides for facts in keepers)
         amount, names = ZERO, []
         for pk, name, unused in self._kept[key]:
@@ -162,7 +162,7 @@ class Money:
         kept = self.reserved(account_id, currency, besides)
         return None if kept is None else max(free - kept.amount, ZERO)
 
-    def _unused(self, facts: BotFacts, currency: str) -> Decimal | None:
+    def unused(self, facts: BotFacts, currency: str) -> Decimal | None:
         """Return what the bot has not used yet of ``currency``: quote for its longs, base for its shorts."""
         total = ZERO
         quotes = {self.products[pair.product_id].quote for pair in facts.pairs}

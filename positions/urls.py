@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from positions import action_views, views
+from positions import action_views, unmatched_views, views
 from positions.portfolio import views as portfolio_views
 
 urlpatterns = [
@@ -22,6 +22,8 @@ urlpatterns = [
     path("deals/<int:pk>/note/", action_views.deal_note, name="deal_note"),
     path("deals/<int:pk>/ticker/", action_views.deal_ticker, name="deal_ticker"),
     re_path(r"^deals/(?P<pk>[0-9]{1,18})/orders\.(?P<kind>csv|json)$", views.deal_export, name="deal_export"),
+    path("outside-fills/", unmatched_views.unmatched_fills, name="unmatched_fills"),
+    path("outside-fills/<int:pk>/explain/", unmatched_views.unmatched_explain, name="unmatched_explain"),
     path("history/", views.deal_history, name="history"),
     re_path(r"^history/export\.(?P<kind>csv|json)$", views.history_export, name="history_export"),
     path("orders/", views.order_list, name="orders"),

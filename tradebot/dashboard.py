@@ -22,13 +22,14 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from accounts.models import Account
+from accounts.models import Account, ExchangeCredential, PropGuardRules
 from accounts.selection import SignedInRequest, in_view
 from bots.models import Bot, BotProduct
 from bots.pages import finished_replays
 from positions import figures
 from positions.cards import DealCard, deal_cards
 from positions.figures import DayProfit, OpenTotals, Period
+from positions.guard.panel import standing_of
 from positions.models import Order, Position, UnmatchedFill
 from positions.portfolio import glance, snapshots
 from positions.portfolio.charts import value_chart
@@ -50,7 +51,6 @@ FREE_SHOWN: Final = 3
 TRADES_SHOWN: Final = 8
 NEEDS_SHOWN: Final = 6
 RECENT: Final = timedelta(hours=24)
-UNMATCHED_SHOWN_FOR: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +314,9 @@ def _trade(order: Order) -> Trade:
 
 
 def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
-    """Return what waits for the reader in the accounts in view, the most urgent first. Four queries."""
-    found = [_deal_need(card) for card in cards if card.note is not None]
+    """Return what waits for the reader in the accounts in view, the most urgent first. Seven queries."""
+    found = _guard_needs(view)
+    found += [_deal_need(card) for card in cards if card.note is not None]
     since = view.now - RECENT
     failed = Position.objects.filter(
         account__in=view.account_ids, status=PositionStatus.FAILED, closed_at__gte=since
@@ -348,21 +349,69 @@ def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> li
         )
         for row in orphans
     ]
-    unmatched = UnmatchedFill.objects.filter(
-        account__in=view.account_ids, reported_at__gte=view.now - UNMATCHED_SHOWN_FOR
-    ).select_related("account")
+    unmatched = UnmatchedFill.objects.filter(account__in=view.account_ids, explanation="").select_related("account")
     found += [
         Need(
             "attention",
             "Not ours",
             f"{row.symbol} on {row.account.name}",
             f"was {'bought' if row.side == 'buy' else 'sold'} outside Tradebot; bots may find less than they expect.",
-            "account",
-            row.account_id,
-            "See the account",
+            "unmatched_fills",
+            None,
+            "Say what it was",
         )
         for row in unmatched[:NEEDS_SHOWN]
     ]
+    found += [
+        Need(
+            "failed",
+            "Stopped",
+            row.name,
+            "was stopped: nothing is bought there.",
+            "account",
+            row.pk,
+            "Open the account",
+        )
+        for row in view.accounts
+        if row.is_killed
+    ]
+    waiting = Bot.objects.filter(
+        account__in=[row.pk for row in view.accounts if not row.is_armed and not row.is_killed]
+    )
+    counts = waiting.filter(status=Bot.Status.RUNNING).order_by().values("account_id").annotate(count=Count("id"))
+    bots = {row["account_id"]: row["count"] for row in counts}
+    found += [
+        Need(
+            "attention",
+            "Read-only",
+            row.name,
+            f"is not armed: {bots[row.pk]} running bot{'' if bots[row.pk] == 1 else 's'} may not buy.",
+            "account",
+            row.pk,
+            "Arm it",
+        )
+        for row in view.accounts
+        if row.pk in bots
+    ]
+    keys = ExchangeCredential.objects.filter(account__in=view.account_ids).exclude(problem="").select_related("account")
+    found += [
+        Need("failed", "Keys refused", row.account.name, row.problem, "account", row.account_id, "See the keys")
+        for row in keys.defer("api_key", "api_secret", "passphrase")
+    ]
+    return found
+
+
+def _guard_needs(view: View) -> list[Need]:
+    """Return the guarded accounts that are stopped, or that nothing new is opened on. One query."""
+    rows = PropGuardRules.objects.filter(account__in=view.account_ids, enabled=True, account__archived_at__isnull=True)
+    found = []
+    for row in rows.select_related("account__guard_state").order_by("account__name"):
+        standing = standing_of(row, getattr(row.account, "guard_state", None))
+        if standing.kind == "running":
+            continue
+        badge = "Stopped" if standing.is_killed else "Blocked"
+        text = f"{'was stopped by its loss limits. ' if standing.is_killed else ''}{standing.words}"
+        found.append(Need(standing.kind, badge, row.account.name, text, "account", row.account_id, "See its limits"))
     return found
 
 

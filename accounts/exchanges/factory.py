@@ -20,14 +20,14 @@ from accounts.models import Account, ExchangeCredential
 from marketdata.wire.venues import LIVE
 from tradebot.core.errors import MissingInformation, VenueDenied
 
-__all__ = ["capabilities_of", "register", "retire", "venue_of"]
+__all__ = ["capabilities_of", "forget", "register", "retire", "venue_by_keys", "venue_of"]
 
 Builder = Callable[[Account], Venue]
 _builders: dict[str, Builder] = {}
 
 MOST_CLIENTS: Final = 200
 """Clients kept in one process; those unused for longest go first."""
-_clients: OrderedDict[tuple[int, int, str], Venue] = OrderedDict()
+_clients: OrderedDict[tuple[int, str, int, str], Venue] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -58,6 +58,13 @@ def venue_of(account: Account) -> Venue:
     )
 
 
+def venue_by_keys(account: Account, credential: ExchangeCredential) -> Venue:
+    """Return a new connection by just these keys, stored or not, which is not kept: for trying keys out."""
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account)
+    return _built(account, credential, LIVE[account.exchange].base_url())
+
+
 def capabilities_of(account: Account) -> Capabilities | None:
     """Return what the account's venue offers, without connecting to it; None for an exchange that we do not know."""
     if account.is_paper:
@@ -80,6 +87,12 @@ def retire(account_id: int) -> None:
             del _clients[key]
 
 
+def forget() -> None:
+    """Forget every client. For tests, whose accounts' ids are used again after a rollback."""
+    with _lock:
+        _clients.clear()
+
+
 def _live(account: Account) -> Venue:
     # The row is read each time: another process may have changed the keys, or taken them away.
     credential = ExchangeCredential.objects.filter(account_id=account.pk).first()
@@ -87,7 +100,7 @@ def _live(account: Account) -> Venue:
         retire(account.pk)
         raise VenueDenied("no_keys", "This account has no keys for its exchange.", exchange=account.exchange)
     url = LIVE[account.exchange].base_url()
-    key = (account.pk, credential.version, url)
+    key = (account.pk, account.exchange, credential.version, url)
     with _lock:
         if (known := _clients.get(key)) is not None:
             _clients.move_to_end(key)

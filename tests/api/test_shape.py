@@ -18,6 +18,7 @@ from tests.factories import (
     BacktestFactory,
     BotFactory,
     BotTemplateFactory,
+    CoinReviewFactory,
     DecisionFactory,
     EventFactory,
     FillFactory,
@@ -45,6 +46,7 @@ def grow(people: People, number: int) -> None:
         bot = BotFactory(account=people.account, products=products)
         DecisionFactory(bot=bot)
         BotTemplateFactory(owner=people.ann)
+        CoinReviewFactory(owner=people.ann, code=f"C{bot.pk}")
         EventFactory(user=people.ann, account=people.account)
         BacktestFactory(owner=people.ann, bot=bot, status="finished")
         SweepPointFactory(sweep=SweepFactory(owner=people.ann, bot=bot))

@@ -23,6 +23,7 @@ class Kind(Enum):
     COMMON = "the same for everybody who is signed in"
     PUBLIC = "answers without a sign-in"
     STAFF = "for staff only"
+    SECRET = "answers to a secret of its own, without a sign-in"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def public(reason: str) -> Verdict:
     return Verdict(Kind.PUBLIC, reason)
 
 
+def by_secret(reason: str, **more: Any) -> Verdict:
+    return Verdict(Kind.SECRET, reason, more=tuple(more.items()))
+
+
 LEAVING: Final = {
     "observer_may": "gives up a share of their own",
     "observer_changes": ("accounts.Membership", "core.AuditEntry"),
@@ -72,12 +77,25 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "": mine("the dashboard's figures"),
     "ticker/": mine("prices of the market of the account in view"),
     "accounts/": mine("lists accounts"),
+    "accounts/connect/": mine("connects an account of one's own by keys of one's own"),
     "accounts/new/": mine("opens an account of one's own"),
     "accounts/switch/": mine("chooses among accounts that one may see"),
     "accounts/{pk}/": own("account"),
     "accounts/{pk}/archive/": own("account"),
+    "accounts/{pk}/arm/": own("account"),
+    "accounts/{pk}/disarm/": own("account"),
+    "accounts/{pk}/keys/": own("account"),
+    "accounts/{pk}/keys/check/": own("account"),
+    "accounts/{pk}/keys/remove/": own("account"),
+    "accounts/{pk}/limits/": own("account"),
+    "accounts/{pk}/sell-everything/": own("account"),
+    "accounts/{pk}/auto-buy/": own("account"),
+    "accounts/{pk}/auto-buy/remove/": own("account"),
     "accounts/{pk}/default/": own("account"),
     "accounts/{pk}/deposit/": own("account"),
+    "accounts/{pk}/guard/limits/": own("account"),
+    "accounts/{pk}/guard/release/": own("account"),
+    "accounts/{pk}/guard/stop/": own("account"),
     "accounts/{pk}/leave/": own("account", **LEAVING),
     "accounts/{pk}/rename/": own("account"),
     "accounts/{pk}/reset/": own("account"),
@@ -121,6 +139,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "bots/{pk}/export/": own("bot"),
     "bots/{pk}/run/": own("bot"),
     "bots/{pk}/sell-all/": own("bot"),
+    "bots/{pk}/signals/": own("bot"),
     "bots/{pk}/start/": own("bot"),
     "bots/{pk}/stop/": own("bot"),
     "bots/{pk}/template/": own("bot", observer_may="keeps settings that they can read, as a template of their own"),
@@ -140,8 +159,15 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "deals/{pk}/settings/": own("position"),
     "deals/{pk}/ticker/": own("position"),
     "history/": mine("lists ended deals"),
+    "hooks/{public_id}/": by_secret(
+        "programs tell a bot something; its secret authorises, no session", public_id="hook"
+    ),
     "history/export.{kind}": mine("exports ended deals", kind="csv"),
     "orders/": mine("lists orders"),
+    "outside-fills/": mine("lists executions at one's venues that no order explains"),
+    "outside-fills/{pk}/explain/": own("unmatched"),
+    "panic/{pk}/": own("panic"),
+    "stop-trading/": mine("stops accounts that one may change"),
     "orders/export.{kind}": mine("exports orders", kind="csv"),
     "portfolio/": mine("what accounts hold that one may see"),
     "portfolio/accounts/{pk}/left-out/": own("account"),
@@ -149,14 +175,29 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "portfolio/transfers/{pk}/remove/": own("transfer"),
     "settings/": mine("one's own settings"),
     "settings/api/": mine("one's own token"),
+    "settings/coins/": mine("one's own reviews of coins, beside public ones"),
     "settings/security/": mine("one's own sign-in"),
     "settings/theme/": mine("one's own settings"),
     # API
     "api/": common("names the resources"),
     "api/accounts/": mine("lists accounts, opens one of one's own"),
+    "api/accounts/connect/": mine("connects an account of one's own by keys of one's own"),
     "api/accounts/{pk}/": own("account"),
+    "api/accounts/{pk}/arm/": own("account"),
+    "api/accounts/{pk}/check-keys/": own("account"),
+    "api/accounts/{pk}/disarm/": own("account"),
+    "api/accounts/{pk}/keys/": own("account"),
+    "api/accounts/{pk}/limits/": own("account"),
+    "api/accounts/{pk}/auto-buy/": own("account"),
+    "api/accounts/{pk}/auto-buy/decisions/": own("account"),
+    "api/accounts/{pk}/auto-buy/remove/": own("account"),
     "api/accounts/{pk}/deposit/": own("account"),
     "api/accounts/{pk}/entries/": own("account"),
+    "api/accounts/{pk}/guard/": own("account"),
+    "api/accounts/{pk}/guard/equity/": own("account"),
+    "api/accounts/{pk}/guard/history/": own("account"),
+    "api/accounts/{pk}/guard/release/": own("account"),
+    "api/accounts/{pk}/guard/stop/": own("account"),
     "api/accounts/{pk}/leave/": own("account", **LEAVING),
     "api/accounts/{pk}/reset/": own("account"),
     "api/accounts/{pk}/withdraw/": own("account"),
@@ -180,10 +221,15 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/bots/{pk}/copy/": own("bot"),
     "api/bots/{pk}/decisions/": own("bot"),
     "api/bots/{pk}/export/": own("bot"),
+    "api/bots/{pk}/hook/": own("bot"),
+    "api/bots/{pk}/signals/": own("bot"),
     "api/bots/{pk}/run-now/": own("bot"),
     "api/bots/{pk}/sell-all/": own("bot"),
     "api/bots/{pk}/start/": own("bot"),
     "api/bots/{pk}/stop/": own("bot"),
+    "api/coin-reviews/": mine("lists and makes one's own reviews of coins"),
+    "api/coin-reviews/effective/": mine("coins with one's own word or the operator's"),
+    "api/coin-reviews/{pk}/": own("coin_review"),
     "api/docs/": common("documentation"),
     "api/events/": mine("lists what happened"),
     "api/events/{pk}/": own("event"),
@@ -196,6 +242,12 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/left-out/": mine("lists what is left out, leaves a currency of an account out that one may change"),
     "api/left-out/{pk}/": own("left_out"),
     "api/orders/": mine("lists orders"),
+    "api/outside-fills/": mine("lists executions at one's venues that no order explains"),
+    "api/outside-fills/{pk}/": own("unmatched"),
+    "api/outside-fills/{pk}/explain/": own("unmatched"),
+    "api/panic-runs/": mine("lists panic sales, starts one of an account of one's own"),
+    "api/panic-runs/{pk}/": own("panic"),
+    "api/stop-trading/": mine("stops accounts that one may change"),
     "api/orders/{pk}/": own("order"),
     "api/pnl/": mine("what the deals earned that one may see"),
     "api/portfolio/": mine("what accounts hold that one may see"),

@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from marketdata.wire.venues import LIVE
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
 from tradebot.core.once_pages import FIELD, new_key
@@ -284,3 +285,17 @@ def with_query(context: dict[str, Any], **changes: Any) -> str:
         else:
             query[name] = str(value)
     return f"?{query.urlencode()}" if query else "?"
+
+
+@register.filter
+def exchange_name(slug: str) -> str:
+    """Return how people call a market: Coinbase, OKX."""
+    return LIVE[slug].name if slug in LIVE else str(slug).capitalize()
+
+
+@register.filter
+def with_money(account: Any) -> str:
+    """Say on a button which money moves: "on paper", or "on Coinbase with real money"."""
+    if account is None:
+        return ""
+    return "on paper" if account.is_paper else f"on {exchange_name(account.exchange)} with real money"
