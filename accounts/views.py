@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import confirming, forms, safety_forms, selection, services, trading
+from accounts import confirming, forms, panels, safety_forms, selection, services, trading
 from accounts.models import (
     Account,
     ExchangeCredential,
@@ -29,6 +29,7 @@ from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting
 from tradebot.core.scoping import current_scope
 
 ENTRIES_PER_PAGE = 50
@@ -66,6 +67,7 @@ def account_list(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def account_new(request: SignedInRequest) -> HttpResponse:
     """Make a paper account."""
     if request.method == "GET":
@@ -87,11 +89,12 @@ def account_new(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
-    return account_page(request, _account(request, pk))
+    return account_page(request, one_account(request, pk))
 
 
 @login_required
 @require_POST
+@acting
 def account_deposit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put paper money in."""
     return _money(request, pk, services.deposit, "deposit_form", "Put in")
@@ -99,6 +102,7 @@ def account_deposit(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take paper money out."""
     return _money(request, pk, services.withdraw, "withdraw_form", "Took out")
@@ -106,11 +110,12 @@ def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
     account = own_account(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -122,11 +127,12 @@ def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
     account = own_account(request, pk)
     form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -138,11 +144,12 @@ def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
     account = own_account(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -154,6 +161,7 @@ def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
     account = own_account(request, pk)
@@ -168,6 +176,7 @@ def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
     account = own_account(request, pk)
@@ -182,11 +191,12 @@ def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
     account = own_account(request, pk)
     form = forms.ShareForm(request.POST, auto_id="share_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -200,6 +210,7 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
     """End somebody's share of one's own account."""
     try:
@@ -212,9 +223,10 @@ def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpRespo
 
 @login_required
 @require_POST
+@acting
 def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give up one's own share of somebody else's account."""
-    account = _account(request, pk)
+    account = one_account(request, pk)
     try:
         services.leave(account, request.user)
     except NotFound as error:
@@ -226,7 +238,8 @@ def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect("accounts")
 
 
-def _account(request: SignedInRequest, pk: int) -> Account:
+def one_account(request: SignedInRequest, pk: int) -> Account:
+    """Return an account to look at."""
     return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
 
 
@@ -240,7 +253,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
     data = form.data
     said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -250,7 +263,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     )
 
 
-def _act(
+def carry_out(
     request: SignedInRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
 ) -> HttpResponse:
     """Run one service for a valid form and return to the account, or show the form with its errors."""
@@ -314,7 +327,7 @@ def account_page(request: SignedInRequest, account: Account, **bound_forms: Base
             "share_form": forms.ShareForm(auto_id="share_%s"),
             "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
         }
-    context |= bound_forms
+    context |= panels.context_of(request, account, bound_forms) | bound_forms
     refused = any(form.errors for form in bound_forms.values())
     return render(request, "accounts/detail.html", context, status=422 if refused else 200)
 

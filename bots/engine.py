@@ -42,6 +42,7 @@ from bots.models import Decision as DecisionRow
 from bots.strategies.base import Action, Decision, MarketView, OrderPlan, ReasonCode, Strategy
 from marketdata import sources
 from positions import execution, slippage
+from positions.guard import check as guard
 from positions.models import Order, Position
 from positions.reconcile import settle_waiting
 from positions.states import (
@@ -80,7 +81,7 @@ SHORT_OF_MONEY = frozenset(
 )
 CHANGED = "changed_meanwhile"
 REJECTED = "venue_rejected"
-UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED})
+UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED}) | guard.UNKNOWN
 """Refusals that say nothing about the decision: its crossings are judged again."""
 Chunk = dict[int, list[int]]
 """Bot ids by account id."""
@@ -434,7 +435,7 @@ def _about_deals(facts: BotFacts, chunk: Facts) -> Iterator[_Outcome]:
     for deal in facts.deals:
         if any(order.created_at >= now for order in deal.orders):
             continue  # one order a look
-        view = chunk.views.get(deal.position.product_id)
+        view = chunk.view(bot.pk, deal.position.product_id)
         decision = None if bot.is_running else _given_up(deal)
         if decision is None and deal.strategy is not None and view is not None:
             try:
@@ -449,10 +450,10 @@ def _about_deals(facts: BotFacts, chunk: Facts) -> Iterator[_Outcome]:
 
 
 def _about_pairs(facts: BotFacts, strategy: Strategy, chunk: Facts) -> Iterator[_Outcome]:
-    settings, sides, views, now = facts.settings, facts.sides, chunk.views, chunk.now
+    settings, sides, now = facts.settings, facts.sides, chunk.now
     resting = {deal.position.product_id for deal in facts.deals if deal.position.created_at >= now}
     for pair in facts.pairs:
-        view = views.get(pair.product_id)
+        view = chunk.view(pair.bot_id, pair.product_id)
         if view is None or pair.product_id in resting or (pair.bot_id, pair.product_id) in chunk.ended_now:
             continue
         for side in sides:
@@ -487,7 +488,8 @@ def _reserved_for_others(facts: BotFacts, chunk: Facts, pair: Pair, side: Side, 
     if kept is None or not kept.amount or facts.strategy is None:
         return None
     free = chunk.open_context(facts, pair, side, reserved=False)
-    view = chunk.views[pair.product_id]
+    view = chunk.view(pair.bot_id, pair.product_id)
+    assert view is not None
     if facts.strategy.decide_open(facts.settings, view, free).code is ReasonCode.INSUFFICIENT_BALANCE:
         return None
     product = chunk.products[pair.product_id]

@@ -23,18 +23,22 @@ from bots import sizing
 from bots.coins import overrides_of
 from bots.memory import Pair, Side, sides_of
 from bots.models import Bot
-from bots.money import Money, Reserved, holds_of
+from bots.money import Money, Reserved
+from bots.signals.stored import BotSignals, heard_by_bots, reach_of
 from bots.strategies import get_strategy
 from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Quote, Strategy, TrailState, WorkingOrder
 from bots.strategies.dca_common import MAX_QUOTE_AGE
+from bots.strategies.heard import HeardView
 from marketdata import coins, market
 from marketdata.coins import Coins
 from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
 from positions.models import Order, Position
+from positions.reserves import holds_of
 from positions.states import (
     EXIT_PURPOSES,
+    MACHINES,
     MANUAL_PURPOSES,
     POSITION_ACTIVE,
     WORKING,
@@ -51,8 +55,6 @@ from tradebot.core.models import GlobalSettings
 __all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load", "money_of", "running_both_ways", "settings_of"]
 
 COMPILED_KEPT: Final = 20_000
-MACHINES: Final = frozenset({"bot", "system"})
-"""Actors of orders that no person placed."""
 AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 FAILED_LATELY: Final = timedelta(minutes=15)
@@ -177,7 +179,10 @@ class Deal:
 
     @property
     def missed_limit_exit(self) -> bool:
-        """Return whether the machine's latest limit close ended unfilled and nothing of the deal has filled since."""
+        """Return whether the machine's latest limit close ended unfilled and nothing of the deal has filled since.
+
+        One that a person has cancelled was not missed, it was not wanted: the machine judges anew.
+        """
         closes = (
             order
             for order in reversed(self.orders)
@@ -185,6 +190,8 @@ class Deal:
         )
         latest = next(closes, None)
         if latest is None or latest.status not in MISSED or latest.finished_at is None:
+            return False
+        if latest.cancel_actor and latest.cancel_actor not in MACHINES:
             return False
         filled_at = self.totals.last_fill_at
         return filled_at is None or filled_at <= latest.finished_at
@@ -287,7 +294,10 @@ class _Traits:
 
 @dataclass(slots=True)
 class Facts:
-    """What is known about a chunk. Prices come with the views (:meth:`see`)."""
+    """What is known about a chunk. Prices come with the views (:meth:`see`).
+
+    ``views`` are everybody's; strategies look at :meth:`view`, which lays over them what the bot at hand was told.
+    """
 
     now: datetime
     bots: dict[int, BotFacts]
@@ -300,7 +310,9 @@ class Facts:
     closed_accounts: dict[int, Literal["read_only", "stopped"]]
     coins: Coins
     reviews: dict[int, dict[str, str]]
+    signals: Mapping[int, BotSignals] = field(default_factory=dict)
     views: Mapping[int, MarketView] = field(default_factory=dict)
+    _heard: dict[tuple[int, int], HeardView] = field(default_factory=dict)
     _means: dict[tuple[int, str, Direction, bool], _Means] = field(default_factory=dict)
     _traits: dict[int, _Traits] = field(default_factory=dict)
 
@@ -312,6 +324,18 @@ class Facts:
             if view.quote is not None and self.now - view.quote.at <= MAX_QUOTE_AGE:
                 quotes[pid] = view.quote
         self.money.prices = quotes
+        self._heard.clear()
+
+    def view(self, bot_id: int, product_id: int) -> MarketView | None:
+        """Return how this bot sees the product: the shared view, with its own signals where its rules ask for any."""
+        shared, signals = self.views.get(product_id), self.signals.get(bot_id)
+        if shared is None or signals is None:
+            return shared
+        key = bot_id, product_id
+        view = self._heard.get(key)
+        if view is None:
+            view = self._heard[key] = HeardView(shared, signals.about(product_id))
+        return view
 
     def wanted_series(self) -> dict[int, dict[Timeframe, int]]:
         """Return, per product id, the timeframes that bots and deals need and how many candles of each."""
@@ -485,30 +509,19 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
         closed_accounts=_closed(account_ids),
         coins=coins.load(codes | {product.quote for product in products.values()}),
         reviews=overrides_of({facts.bot.owner_id for facts in bots.values()}, codes),
+        signals=heard_by_bots(_signals_asked(bots.values()), now),
     )
 
 
-def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetime) -> dict[str, Decimal]:
-    """Return what of each currency the accounts have free together; one that is not known is left out (F34).
-
-    For pages: from the balances on record, in a number of queries that does not depend on how many accounts there are.
-    """
-    known = list(accounts)
-    money = load((), now, [account.pk for account in known]).money
-    for exchange in {account.exchange for account in known}:
-        by_symbol = {row.symbol: pid for pid, row in money.products.items() if row.exchange == exchange}
-        try:
-            quotes = market.quotes(exchange, by_symbol, now) if by_symbol else {}
-        except TradebotError:
-            continue
-        money.prices = {**money.prices, **{by_symbol[symbol]: quote for symbol, quote in quotes.items()}}
-    found: dict[str, Decimal] = {}
-    for currency in currencies:
-        parts = [money.free(account.pk, currency) for account in known]
-        sums = [part for part in parts if part is not None]
-        if sums:
-            found[currency] = sum(sums, ZERO)
-    return found
+def _signals_asked(bots: Iterable[BotFacts]) -> dict[int, int]:
+    """Return how many seconds back signals count, for those bots alone whose own or frozen rules ask for any (F43)."""
+    wanted: dict[int, int] = {}
+    for facts in bots:
+        users = [(facts.strategy, facts.settings), *((deal.strategy, deal.settings) for deal in facts.deals)]
+        for strategy, settings in users:
+            if strategy is not None and (asked := strategy.required_signals(settings)):
+                wanted[facts.bot.pk] = max(reach_of(asked), wanted.get(facts.bot.pk, 0))
+    return wanted
 
 
 def money_of(account: Account, now: datetime) -> Money:

@@ -23,6 +23,7 @@ from bots.form_page import form_page
 from bots.forms import BotDraft
 from bots.models import Bot
 from bots.pages import BotRow, bot_rows, finished_replays
+from bots.signals.views import address_of
 from marketdata.models import Product
 from marketdata.services import chart_timeframes, market_now
 from marketdata.timeframes import Timeframe
@@ -30,6 +31,7 @@ from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
 from positions.views import person
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting_when
 from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
@@ -126,6 +128,7 @@ def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "timeframes": chart_timeframes(page.chosen.product, CHART_TIMEFRAMES) if page.chosen else [],
         "acted": acted,
         "editable": may_edit,
+        "hook_address": address_of(request, page.signals.hook),
         "moves": moves.exclude(pk=bot.account_id) if not page.cards and may_edit else [],
     }
     return render(request, "bots/detail.html", context)
@@ -154,6 +157,7 @@ def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("save", "save_start")
 def bot_new(request: HttpRequest) -> HttpResponse:
     """Make a bot: empty, from a template, or like another one. The form's own buttons only change the form."""
     if request.method == "GET":
@@ -181,6 +185,7 @@ def bot_new(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("save")
 def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a bot. Open deals keep the settings they opened with."""
     bot = found_bot(pk, editable=True)

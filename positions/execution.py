@@ -33,13 +33,14 @@ from positions.booking import (
 )
 from positions.intents import Intent, client_order_id, free_balance, intend, intend_open, next_sequence
 from positions.models import Order
-from positions.states import FINAL, OrderStatus, OrderType, Side
-from tradebot.core import clock
+from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
+from tradebot.core import clock, once
 from tradebot.core.errors import MissingInformation, VenueDenied, VenueError, VenueRejected, VenueThrottled
 
 __all__ = [
     "Intent",
     "apply_report",
+    "as_placed",
     "cancel",
     "client_order_id",
     "close_as_dust",
@@ -80,19 +81,7 @@ def send(order: Order) -> Order:
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:
-        report = venue.place(
-            NewOrder(
-                client_order_id=order.client_order_id,
-                symbol=order.position.product.symbol,
-                side=Side(order.side),
-                order_type=OrderType(order.order_type),
-                base_size=order.base_size,
-                quote_size=order.quote_size,
-                limit_price=order.limit_price,
-                expires_at=order.expires_at,
-                reference_price=order.reference_price,
-            )
-        )
+        report = venue.place(as_placed(order))
     except (VenueRejected, VenueThrottled) as error:  # both mean that nothing was placed
         log.info("order.rejected", order=order.pk, code=error.code)
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
@@ -103,6 +92,21 @@ def send(order: Order) -> Order:
     else:
         apply_report(order, report)
     return order
+
+
+def as_placed(order: Order) -> NewOrder:
+    """Return the order in the words of the venue contract."""
+    return NewOrder(
+        client_order_id=order.client_order_id,
+        symbol=order.position.product.symbol,
+        side=Side(order.side),
+        order_type=OrderType(order.order_type),
+        base_size=order.base_size,
+        quote_size=order.quote_size,
+        limit_price=order.limit_price,
+        expires_at=order.expires_at,
+        reference_price=order.reference_price,
+    )
 
 
 def cancel(order: Order, actor: str) -> Order:
@@ -129,10 +133,13 @@ def _request_cancel(order: Order, actor: str) -> bool:
     """Note that ``order`` is to be cancelled; return whether the venue has to be asked."""
     with transaction.atomic(durable=True):
         lock_order(order)
+        if order.status not in FINAL and (not order.cancel_actor or order.cancel_actor in MACHINES):
+            write(order, cancel_actor=actor[:254])
+            once.acted("cancel", order.pk)
         if order.status == OrderStatus.INTENDED:
             conclude(order, OrderStatus.CANCELLED, "", f"Cancelled by {actor} before it was sent.")
         elif order.status not in FINAL:
-            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {actor}."[:300])
+            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {order.cancel_actor}."[:300])
     return order.status not in FINAL
 
 

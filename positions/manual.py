@@ -2,9 +2,9 @@
 
 Closing at market:
 
-1. A market close that is already on its way is not doubled: the answer says that it is working.
-2. Every working order of the deal is cancelled and its final state known before anything is sold (F19, F21). If the
-   venue does not confirm a cancel, nothing is sold and the answer says so.
+1. A market close that is already on its way is neither doubled nor cancelled: the answer says that it is working.
+2. Every other working order of the deal is cancelled and its final state known before anything is sold (F19, F21). If
+   the venue does not confirm a cancel, nothing is sold and the answer says so.
 3. What then remains, or the part of it that was asked for, is closed, really at market. A remainder too small to trade
    closes as dust (F29).
 4. The answer is what the venue said: closed, or sent and not confirmed yet. A refusal is raised, never reported as
@@ -26,7 +26,7 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from positions import execution, handling
+from positions import execution, handling, keeping
 from positions.booking import announce_position, lock_account, write
 from positions.execution import Intent
 from positions.models import Order, Position
@@ -120,7 +120,9 @@ def close_at_market(
         handling.part_to_close(position, base, share_pct, handling.exit_price(position))
     if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:
         return Closing(position, _state_of(position, order), order)
-    handling.stop_orders(position, actor)
+    handling.stop_orders(position, actor, spare_market_close=True)
+    if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:  # written down meanwhile
+        return Closing(position, _state_of(position, order), order)
     if position.status in POSITION_FINAL:  # a fill that raced with the cancel ended it, or it never held anything
         held = position.status == PositionStatus.CLOSED
         return _answer(position, actor, CloseState.CLOSED if held else CloseState.NOTHING_HELD)
@@ -191,7 +193,7 @@ def cancel_deal(position: Position, actor: str) -> Position:
             write(
                 position,
                 status=PositionStatus.CANCELLED,
-                exit_reason=ExitReason.CANCELLED,
+                exit_reason=ExitReason.KEPT if position.strategy == keeping.STRATEGY else ExitReason.CANCELLED,
                 closed_at=clock.now(),
             )
             announce_position(position)

@@ -16,6 +16,7 @@ __all__ = [
     "EXIT_PURPOSES",
     "EXIT_REASON_OF",
     "FINAL",
+    "MACHINES",
     "MANUAL_PURPOSES",
     "POSITION_ACTIVE",
     "POSITION_FINAL",
@@ -77,6 +78,8 @@ class ExitReason(StrEnum):
     PANIC = "panic"
     DUST = "dust"
     CANCELLED = "cancelled"
+    KEPT = "kept"
+    """A purchase that was made to be kept: its coins belong to the account, and it earned or lost nothing."""
 
 
 TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
@@ -130,6 +133,9 @@ ENTRY_PURPOSES: Final = frozenset({Purpose.BASE_ORDER, Purpose.SAFETY_ORDER, Pur
 EXIT_PURPOSES: Final = frozenset(Purpose) - ENTRY_PURPOSES
 MANUAL_PURPOSES: Final = frozenset({Purpose.MANUAL_ADD, Purpose.MANUAL_CLOSE, Purpose.LIMIT_CLOSE})
 """Placed by a person: never repriced or replaced by the machine (F17)."""
+
+MACHINES: Final = frozenset({"auto-buy", "bot", "prop guard", "system"})
+"""Actors that are no person."""
 
 PROTECTIVE_PURPOSES: Final = frozenset(
     {Purpose.STOP_LOSS, Purpose.TRAILING_STOP, Purpose.MAX_HOLD, Purpose.PANIC_CLOSE}

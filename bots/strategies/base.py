@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel
 
-from bots.conditions import Condition, Since, StateArray, condition_states
+from bots.conditions import Asked, Condition, Since, StateArray, condition_states
 from marketdata.indicators import spec_of
 from marketdata.series import Candles, FloatArray, closed_count
 from marketdata.sources.base import Quote
@@ -259,8 +259,8 @@ class DealView:
 
     ``levels_filled`` counts the ladder levels bought, ``budget_quote`` is its ceiling (None: no ceiling). ``orders``
     are those that may still fill. ``free_quote`` and ``wallet_base`` are the account's free balances, None when not
-    known. ``missed_limit_exit`` says that the latest limit close of the machine ended unfilled, with no fill since: the
-    next one goes to the price that fills at once, while the floor holds there.
+    known. ``missed_limit_exit`` says that the latest limit close of the machine ended unfilled, not by a person's
+    hand, with no fill since: the next one goes to the price that fills at once, while the floor holds there.
     """
 
     totals: Totals
@@ -470,6 +470,8 @@ class Strategy:
     manage: Callable[[Any, DealView, MarketView, datetime, FeeRates], Decision]
     required_series: Callable[[Any], dict[Timeframe, int]]
     presets: tuple[Preset, ...]
+    required_signals: Callable[[Any], Mapping[str, Asked]] = lambda _settings: {}
+    """What the settings ask for, by kind of signal."""
 
     def settings_from_json(self, data: Mapping[str, Any]) -> Any:
         """Return validated settings. Raises InvalidInput naming the first field at fault, all in ``detail``."""

@@ -17,6 +17,7 @@ Exit code 1: an order or a fill was lost or doubled, or something else does not 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -32,13 +33,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import steps
-from tests.chaos.exchange_world import SPEED, Life, Time, live, open_venue, populate
+from tests.chaos import exchange_audit, steps
+from tests.chaos.exchange_world import (
+    BOTS_PER_ACCOUNT,
+    SPEED,
+    Life,
+    Time,
+    live,
+    open_venue,
+    passing,
+    populate,
+    refresh_balances,
+    remember_prices,
+)
 from tests.chaos.killer import forked, use_database, wait_for
 from tests.venue.control import RemoteVenue
 
 AT_ONCE = 2
+IMPORTED_ONCE = (
+    "ccxt.coinbase",
+    "accounts.exchanges.ccxt.venue",
+    "accounts.exchanges.ccxt.dialects",
+    "bots.engine",
+    "bots.strategies.dca_open",
+    "positions.limit_close",
+    "positions.manual",
+    "positions.tasks",
+)
+"""What workers need, imported before they are forked, so that kills fall into their work."""
 LIVES_PER_EPISODE = 50
+SETTLING = 3
+"""How often reconciliation has its turn at the end, 70 seconds apart: grace periods and leases end by then."""
 START = 1_800_000_000.0
 RANDOM, NONE = "at random", "not killed"
 ORDERS, LOOKS = r"/orders$", "/historical/"
@@ -70,7 +95,7 @@ TROUBLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("status", LOOKS, {"status": 500}),
     ("half", LOOKS, {}),
 )
-"""What may go wrong at the venue, and where. A 429 after the order was taken does not exist: it says "not looked at"."""
+"""What may go wrong at the venue, and where. There is no 429 after an order was taken: it says that nobody looked."""
 
 
 @dataclass
@@ -145,7 +170,6 @@ def run_life(plan: Plan, remote: RemoteVenue, database: Path, notes: Path) -> No
 
     use_database(database)
     settings.COINBASE_URL = remote.url
-    know_balances()
 
     def note(word: str) -> None:
         with notes.open("a") as lines:
@@ -153,35 +177,15 @@ def run_life(plan: Plan, remote: RemoteVenue, database: Path, notes: Path) -> No
 
     if plan.step in steps.STEPS:
         steps.arm(plan.step, plan.nth, lambda step: note(f"killed {step}"))
-    live(plan.life, remote, lambda what: note(f"hand {what}"))
-
-
-def know_balances() -> None:
-    """INTERIM: until balances of exchange accounts are kept by the product."""
-    from accounts.exchanges.factory import venue_of
-    from accounts.models import Account
-    from bots import facts
-    from tradebot.core.errors import TradebotError
-
-    original = facts.balances_of
-
-    def balances_of(ids: Any) -> Any:
-        known = original(ids)
-        for account in Account.objects.filter(pk__in=list(ids), kind="exchange"):
-            try:
-                known[account.pk] = venue_of(account).balances()
-            except TradebotError:
-                continue
-        return known
-
-    facts.balances_of = balances_of
+    with passing(plan.life.clock):
+        live(plan.life, remote, lambda what: note(f"hand {what}"))
 
 
 class Episode:
     """A venue, a database and the lives of their workers."""
 
-    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report) -> None:
-        self.number, self.seed, self.report = number, seed, report
+    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report, bots: int) -> None:
+        self.number, self.seed, self.report, self.bots = number, seed, report, bots
         self.folder = folder / f"episode-{number}"
         self.folder.mkdir()
         self.database = self.folder / "db.sqlite3"
@@ -195,15 +199,13 @@ class Episode:
         try:
             self.clock = Time(time.time(), START)
             self._tell_time()
-            self._aside("populate", partial(_populate, self.remote))
+            self._aside("populate", partial(_populate, self.remote, self.bots))
             protected: dict[str, Any] = {}
             for number in range(0, lives, AT_ONCE):
                 self._trouble()
                 self._round([self._plan(number + index) for index in range(min(AT_ONCE, lives - number))])
                 now = json.loads(self._aside("watch", _watch) or "{}")
-                from tests.chaos.exchange_audit import worse_protected
-
-                self.problems += worse_protected(protected, now)
+                self.problems += exchange_audit.worse_protected(protected, now)
                 protected = now
                 self._jump(self.rng.choice((5, 50, 50, 60, 75, 130)))
             self._settle()
@@ -216,7 +218,7 @@ class Episode:
         rng = self.rng
         step = rng.choice([*steps.STEPS, *steps.STEPS, RANDOM, RANDOM, RANDOM, NONE])
         life = Life(number, rng.randrange(1 << 30), rng.randint(1, 3), self.clock)
-        return Plan(life, step, rng.choice((1, 1, 2, 3)), rng.uniform(0.05, 1.2))
+        return Plan(life, step, rng.choice((1, 1, 2, 3, 5)), rng.uniform(0.05, 1.2))
 
     def _round(self, plans: list[Plan]) -> None:
         """Let workers live at the same time, until each has ended."""
@@ -271,9 +273,10 @@ class Episode:
         """Let nothing go wrong any more, and give reconciliation its turns."""
         self.report.faults.update(self.remote.faults_happened())
         self.remote.clear_faults()
-        for _ in range(4):
+        for _ in range(SETTLING):
             self._jump(70)
-            self._aside("settle", partial(_settle, self.remote, self.clock))
+            self._aside("wait", _reconcile)
+        self._aside("settle", partial(_settle, self.remote))
 
     def _aside(self, name: str, work: Any) -> str:
         """Do something in a process of its own that nobody kills; return what it wrote."""
@@ -284,8 +287,8 @@ class Episode:
 
             use_database(self.database)
             settings.COINBASE_URL = self.remote.url
-            know_balances()
-            out.write_text(work() or "")
+            with passing(self.clock):
+                out.write_text(work() or "")
 
         if wait_for(forked(run)):
             raise SystemExit(f"{name} failed in episode {self.number}, seed {self.seed}; see {self.folder}")
@@ -294,6 +297,7 @@ class Episode:
     def _conclude(self, lives: int) -> None:
         report, found = self.report, json.loads((self.folder / "settle.json").read_text())
         report.episodes += 1
+        print(f"episode {self.number}: {report.lives} lives so far, {found['orders']} orders", file=sys.stderr)
         self.problems += found["problems"]
         for name in ("orders", "fills", "deals", "lost", "doubled", "unsettled"):
             report.totals[name] += found[name]
@@ -308,28 +312,39 @@ class Episode:
             shutil.rmtree(self.folder)
 
 
-def _populate(remote: RemoteVenue) -> str:
-    populate(remote)
+def _populate(remote: RemoteVenue, bots: int) -> str:
+    populate(remote, bots=bots)
     return ""
 
 
 def _watch() -> str:
-    from tests.chaos.exchange_audit import watch
-
-    return json.dumps(watch())
+    return json.dumps(exchange_audit.watch())
 
 
-def _settle(remote: RemoteVenue, clock: Time) -> str:
+def _reconcile() -> str:
     from positions import reconcile
-    from tests.chaos.exchange_audit import audit
-    from tradebot.core import clock as ours
 
-    with ours.at(clock.now()):
-        for _ in range(3):
-            reconcile.monitor_resting()
-            reconcile.reconcile_all()
-        reconcile.report_all_unmatched_fills()
-        found = audit(remote)
+    reconcile.monitor_resting()
+    reconcile.reconcile_all()
+    return ""
+
+
+def _settle(remote: RemoteVenue) -> str:
+    """Let the loops have their turns undisturbed, then compare the books."""
+    from bots import engine
+    from positions import reconcile, strangers
+    from tradebot.core import clock
+
+    reconcile.settle_at_start()
+    remember_prices(remote)
+    refresh_balances()
+    since = clock.now()
+    engine.dispatch(lambda chunk: engine.run_chunk(chunk))
+    for _ in range(2):
+        _reconcile()
+    strangers.report_all_strangers()
+    found = exchange_audit.audit(remote)
+    found.problems += exchange_audit.not_watched(since)
     return json.dumps(found.__dict__)
 
 
@@ -338,17 +353,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-episode", type=int, default=LIVES_PER_EPISODE)
+    parser.add_argument("--bots", type=int, default=BOTS_PER_ACCOUNT, help="for each of the four accounts")
     parser.add_argument("--markdown", type=Path, help="write the report there")
     options = parser.parse_args(argv)
     import django
 
     django.setup()
     logging.disable(logging.CRITICAL)
-    import ccxt.coinbase  # noqa: F401 (imported once, before the forks)
-
-    from accounts.exchanges.ccxt import dialects, venue  # noqa: F401
-    from bots import engine  # noqa: F401
-
+    for name in IMPORTED_ONCE:
+        importlib.import_module(name)
     folder, started = Path(tempfile.mkdtemp(prefix="tradebot-chaos-")), time.monotonic()
     rng, report = random.Random(options.seed), Report(options.seed)
     empty = folder / "empty.sqlite3"
@@ -367,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     while left > 0:
         number += 1
         count = min(left, options.per_episode)
-        Episode(number, rng.randrange(1 << 30), folder, empty, report).run(count)
+        Episode(number, rng.randrange(1 << 30), folder, empty, report, options.bots).run(count)
         left -= count
     report.seconds = time.monotonic() - started
     text = "\n".join(report.lines())

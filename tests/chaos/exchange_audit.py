@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -53,9 +54,11 @@ def worse_protected(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             problems.append(f"deal {pk}: its frozen settings have changed")
         if old["trail"].get("armed") and not new["trail"].get("armed"):
             problems.append(f"deal {pk}: its trail is not armed any more")
-        for name in ("best", "stop", "peak"):
-            if name in old["trail"] and Decimal(new["trail"].get(name, "0")) < Decimal(old["trail"][name]):
-                problems.append(f"deal {pk}: {name} of its trail went back from {old['trail']} to {new['trail']}")
+        problems += [
+            f"deal {pk}: {name} of its trail went back from {old['trail']} to {new['trail']}"
+            for name in ("best", "stop", "peak")
+            if name in old["trail"] and Decimal(new["trail"].get(name, "0")) < Decimal(old["trail"][name])
+        ]
     return problems
 
 
@@ -149,6 +152,20 @@ def _check_deals(found: Audit) -> None:
             found.problems.append(f"deal {deal.pk} is failed and holds {deal.base_bought}")
 
 
+def not_watched(since: datetime) -> list[str]:
+    """Return the bots that nobody has looked at since then, or whose look failed: no kill may leave one behind (F2)."""
+    from bots.models import Bot
+    from tradebot.core.scoping import all_accounts
+
+    with all_accounts("chaos asks who is looked after"):
+        rows = Bot.objects.filter(status="running")
+        return [
+            f"bot {row.pk} was looked at {row.last_checked_at}, not since {since}: {row.last_error}"
+            for row in rows
+            if row.last_error or row.last_checked_at is None or row.last_checked_at < since
+        ]
+
+
 def _check_balances(found: Audit, remote: RemoteVenue, fills: list[Any]) -> None:
     totals: dict[tuple[str, str], Decimal] = {}
     for fill in fills:
@@ -161,10 +178,9 @@ def _check_balances(found: Audit, remote: RemoteVenue, fills: list[Any]) -> None
     for account in accounts:
         totals[account, "USD"] += Decimal(START_USD)
         for currency, wallet in remote.balances(account).items():
-            if Decimal(wallet["total"]) != totals.get((account, currency), Decimal(0)):
-                found.problems.append(
-                    f"{account} has {wallet['total']} {currency} at the venue, {totals.get((account, currency))} by our fills"
-                )
+            ours = totals.get((account, currency), Decimal(0))
+            if Decimal(wallet["total"]) != ours:
+                found.problems.append(f"{account} has {wallet['total']} {currency} at the venue, {ours} by our fills")
 
 
 def remote_pair(fill: Any) -> tuple[str, str]:

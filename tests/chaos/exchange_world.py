@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from tests.venue.control import RemoteVenue
 from tests.venue.server import FakeVenue
+from tradebot.core import clock
 
 SPEED: Final = 4.0
 CYCLE_SECONDS: Final = 2
@@ -82,8 +84,11 @@ def open_venue(seed: int) -> FakeVenue:
     return venue
 
 
-def populate(remote: RemoteVenue) -> None:
-    """Make the tables' first rows: people, their accounts with keys at the venue, and bots that run."""
+def populate(remote: RemoteVenue, *, accounts: int | None = None, bots: int = BOTS_PER_ACCOUNT) -> None:
+    """Make the tables' first rows: people, their accounts with keys at the venue, and bots that run.
+
+    ``accounts`` limits it to so many people with one account each.
+    """
     from accounts.models import Account, ExchangeCredential, User
     from bots.models import Bot, BotProduct
     from bots.strategies import get_strategy
@@ -110,9 +115,9 @@ def populate(remote: RemoteVenue) -> None:
     globals_.cycle_seconds = CYCLE_SECONDS
     globals_.save()
     strategy = get_strategy("indicator_dca")
-    for person, accounts in PEOPLE.items():
+    for person, count in list(PEOPLE.items())[:accounts]:
         user = User.objects.create_user(f"{person}@example.com")
-        for number in range(accounts):
+        for number in range(count if accounts is None else 1):
             name = f"{person} {number}"
             key = remote.open_account(name, {"USD": START_USD})
             with detached("chaos makes its world"):
@@ -120,7 +125,7 @@ def populate(remote: RemoteVenue) -> None:
                 ExchangeCredential.objects.create(
                     account=account, api_key=Secret(key["name"]), api_secret=Secret(key["secret"])
                 )
-                for index in range(BOTS_PER_ACCOUNT):
+                for index in range(bots):
                     bot = Bot.objects.create(
                         owner=user,
                         account=account,
@@ -148,35 +153,54 @@ class Life:
     clock: Time
 
 
+@contextmanager
+def passing(time_of_market: Time) -> Iterator[None]:
+    """Let our clock go as the market's does, in all threads of this process."""
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return time_of_market.now().astimezone(tz)
+
+    before, clock.datetime = clock.datetime, Shifted  # type: ignore[misc, attr-defined]
+    try:
+        yield
+    finally:
+        clock.datetime = before  # type: ignore[misc, attr-defined]
+
+
 def live(life: Life, remote: RemoteVenue, told: Callable[[str], None]) -> None:
     """Do the loops' work for some ticks. Only an error that no loop would survive gets out."""
     from bots import engine
-    from positions import reconcile
-    from tradebot.core import clock
+    from positions import reconcile, strangers
 
     rng = random.Random(life.seed)
-    with clock.at(life.clock.now()):
-        reconcile.reconcile_all()  # before the first cycle, as at every start
-    for _ in range(life.ticks):
-        with clock.at(life.clock.now()):
-            remember_prices(remote)
-            reconcile.monitor_resting()
-            reconcile.reconcile_all()
-        with clock.at(life.clock.now()):
-            engine.dispatch(lambda chunk: engine.run_chunk(chunk))
+    reconcile.settle_at_start()
+    for number in range(life.ticks):
+        remember_prices(remote)
+        if number % 2 == 0:
+            refresh_balances()
+        reconcile.monitor_resting()
+        reconcile.reconcile_all()
+        engine.dispatch(lambda chunk: engine.run_chunk(chunk))
         if rng.random() < 0.5:
-            with clock.at(life.clock.now()):
-                told(by_hand(rng))
-        if rng.random() < 0.2:
-            with clock.at(life.clock.now()):
-                reconcile.report_all_unmatched_fills()
+            told(by_hand(rng))
+        if rng.random() < 0.3:
+            strangers.report_all_strangers()
+
+
+def refresh_balances() -> None:
+    """Do what the balance loop does."""
+    from positions import strangers, tasks
+
+    for account_id in strangers.accounts_to_compare():
+        tasks.refresh_account(account_id)
 
 
 def remember_prices(remote: RemoteVenue) -> None:
     """Do what the price loop does, with the venue's prices in one request."""
     from marketdata import prices
     from marketdata.sources.base import Quote
-    from tradebot.core import clock
 
     found = remote.prices()
     prices.remember(

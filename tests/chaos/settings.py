@@ -1,4 +1,4 @@
-"""Settings of the processes that chaos starts and kills: as in production, with caches and sockets of the process's own.
+"""Settings of the processes that chaos starts and kills: production's, with caches and sockets of the process's own.
 
 The truth is in the database and at the venue; what a cache held is lost with the process, as after a restart.
 """

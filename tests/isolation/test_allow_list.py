@@ -23,6 +23,11 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         2,
         "an API token says who asks, so it is looked up and made before anybody's scope is bound",
     ),
+    ("bots/autobuy/service.py", "all_accounts"): (
+        3,
+        "finds accounts with rules or purchases under way, each then handled alone; which prices are in use; retention",
+    ),
+    ("accounts/transfers.py", "all_accounts"): (1, "finds accounts to read transfers of; each is then read alone"),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/coins.py", "detached"): (
         1,
@@ -33,8 +38,8 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "the dispatcher finds out whose bots are due, and which accounts wait for an exchange; each is leased alone",
     ),
     ("bots/backtesting/jobs.py", "all_accounts"): (
-        2,
-        "whose turn it is and whose worker died, among everybody's backtests; each is then worked on for its owner",
+        1,
+        "whose worker died, among everybody's backtests; each is then worked on for its owner",
     ),
     ("bots/panic/work.py", "all_accounts"): (
         2,
@@ -46,6 +51,16 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
     ("bots/bot_detail.py", "detached"): (1, "who may see a bot may see who changed its settings"),
+    ("bots/signals/hooks.py", "detached"): (
+        1,
+        "a hook's address and secret say whose bot it is, before anybody's scope is bound",
+    ),
+    ("bots/signals/inlet.py", "detached"): (1, "who knows a hook's secret acts in its account, whoever is signed in"),
+    ("bots/signals/stored.py", "detached"): (
+        1,
+        "a backtest works without accounts; it reads what its bot was told in the scope of its person",
+    ),
+    ("bots/signals/stored.py", "all_accounts"): (1, "retention of signals"),
     ("bots/services.py", "detached"): (1, "the limit of bots concerns all of the owner's bots, unseen ones too"),
     ("bots/tasks.py", "all_accounts"): (
         3,
@@ -57,7 +72,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "finds sweeps whose workers died; each is then worked on for its owner",
     ),
-    ("marketdata/history.py", "all_accounts"): (
+    ("marketdata/downloads.py", "all_accounts"): (
         1,
         "finds downloads whose worker died; each is then carried out for its owner",
     ),
@@ -75,14 +90,33 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "whoever sees a deal sees what was done to it, which is written down with its owner",
     ),
+    ("positions/guard/closing.py", "all_accounts"): (1, "finds accounts that were stopped; each is then handled alone"),
+    ("positions/guard/equity.py", "all_accounts"): (1, "which prices guarded accounts need: fetched once for all"),
+    ("positions/guard/service.py", "all_accounts"): (
+        2,
+        "finds accounts with a guard, each then measured alone; retention of old snapshots",
+    ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
     ("positions/reconcile.py", "all_accounts"): (
         2,
         "finds accounts with working orders, and with resting orders; each is then handled alone",
     ),
+    ("positions/portfolio/snapshots.py", "all_accounts"): (
+        1,
+        "finds accounts without a value of today; each is then valued alone",
+    ),
     ("positions/strangers.py", "all_accounts"): (1, "finds exchange accounts that have keys; each is handled alone"),
     ("positions/tasks.py", "all_accounts"): (1, "tells which accounts are on an exchange: those get a task each"),
     ("tradebot/core/audit.py", "detached"): (1, "an audit entry belongs to the owner of the thing, whoever acted"),
+    ("tradebot/core/once.py", "all_accounts"): (1, "retention of what requests were answered"),
+    ("tradebot/core/once.py", "detached"): (
+        1,
+        "what a request did is noted on the key of whoever sent it, whatever account it is done for",
+    ),
+    ("tradebot/core/turns.py", "all_accounts"): (
+        1,
+        "whose turn it is among everybody's jobs; each is then worked on for its owner",
+    ),
     ("tradebot/core/scoping.py", "Scope(reason)"): (2, "what all_accounts() and detached() make"),
 }
 """(file, way round) to how often, and why."""

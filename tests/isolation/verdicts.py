@@ -23,6 +23,7 @@ class Kind(Enum):
     COMMON = "the same for everybody who is signed in"
     PUBLIC = "answers without a sign-in"
     STAFF = "for staff only"
+    SECRET = "answers to a secret of its own, without a sign-in"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def public(reason: str) -> Verdict:
     return Verdict(Kind.PUBLIC, reason)
 
 
+def by_secret(reason: str, **more: Any) -> Verdict:
+    return Verdict(Kind.SECRET, reason, more=tuple(more.items()))
+
+
 LEAVING: Final = {
     "observer_may": "gives up a share of their own",
     "observer_changes": ("accounts.Membership", "core.AuditEntry"),
@@ -84,8 +89,13 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "accounts/{pk}/keys/remove/": own("account"),
     "accounts/{pk}/limits/": own("account"),
     "accounts/{pk}/sell-everything/": own("account"),
+    "accounts/{pk}/auto-buy/": own("account"),
+    "accounts/{pk}/auto-buy/remove/": own("account"),
     "accounts/{pk}/default/": own("account"),
     "accounts/{pk}/deposit/": own("account"),
+    "accounts/{pk}/guard/limits/": own("account"),
+    "accounts/{pk}/guard/release/": own("account"),
+    "accounts/{pk}/guard/stop/": own("account"),
     "accounts/{pk}/leave/": own("account", **LEAVING),
     "accounts/{pk}/rename/": own("account"),
     "accounts/{pk}/reset/": own("account"),
@@ -129,6 +139,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "bots/{pk}/export/": own("bot"),
     "bots/{pk}/run/": own("bot"),
     "bots/{pk}/sell-all/": own("bot"),
+    "bots/{pk}/signals/": own("bot"),
     "bots/{pk}/start/": own("bot"),
     "bots/{pk}/stop/": own("bot"),
     "bots/{pk}/template/": own("bot", observer_may="keeps settings that they can read, as a template of their own"),
@@ -148,6 +159,9 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "deals/{pk}/settings/": own("position"),
     "deals/{pk}/ticker/": own("position"),
     "history/": mine("lists ended deals"),
+    "hooks/{public_id}/": by_secret(
+        "programs tell a bot something; its secret authorises, no session", public_id="hook"
+    ),
     "history/export.{kind}": mine("exports ended deals", kind="csv"),
     "orders/": mine("lists orders"),
     "outside-fills/": mine("lists executions at one's venues that no order explains"),
@@ -155,8 +169,13 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "panic/{pk}/": own("panic"),
     "stop-trading/": mine("stops accounts that one may change"),
     "orders/export.{kind}": mine("exports orders", kind="csv"),
+    "portfolio/": mine("what accounts hold that one may see"),
+    "portfolio/accounts/{pk}/left-out/": own("account"),
+    "portfolio/accounts/{pk}/transfers/": own("account"),
+    "portfolio/transfers/{pk}/remove/": own("transfer"),
     "settings/": mine("one's own settings"),
     "settings/api/": mine("one's own token"),
+    "settings/coins/": mine("one's own reviews of coins, beside public ones"),
     "settings/security/": mine("one's own sign-in"),
     "settings/theme/": mine("one's own settings"),
     # API
@@ -169,8 +188,16 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/accounts/{pk}/disarm/": own("account"),
     "api/accounts/{pk}/keys/": own("account"),
     "api/accounts/{pk}/limits/": own("account"),
+    "api/accounts/{pk}/auto-buy/": own("account"),
+    "api/accounts/{pk}/auto-buy/decisions/": own("account"),
+    "api/accounts/{pk}/auto-buy/remove/": own("account"),
     "api/accounts/{pk}/deposit/": own("account"),
     "api/accounts/{pk}/entries/": own("account"),
+    "api/accounts/{pk}/guard/": own("account"),
+    "api/accounts/{pk}/guard/equity/": own("account"),
+    "api/accounts/{pk}/guard/history/": own("account"),
+    "api/accounts/{pk}/guard/release/": own("account"),
+    "api/accounts/{pk}/guard/stop/": own("account"),
     "api/accounts/{pk}/leave/": own("account", **LEAVING),
     "api/accounts/{pk}/reset/": own("account"),
     "api/accounts/{pk}/withdraw/": own("account"),
@@ -180,6 +207,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/backtests/{pk}/cancel/": own("backtest"),
     "api/backtests/{pk}/deals/": own("backtest"),
     "api/backtests/{pk}/export/{kind}/": own("backtest", kind="backtest.json"),
+    "api/balances/": mine("the balances of accounts that one may see"),
     "api/bots/": mine("lists bots, makes one on an account that one may change"),
     "api/bots/import/": mine("makes a bot on an account that one may change"),
     "api/bots/preview/": mine("computes from what was sent and an account that one may change"),
@@ -193,10 +221,15 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/bots/{pk}/copy/": own("bot"),
     "api/bots/{pk}/decisions/": own("bot"),
     "api/bots/{pk}/export/": own("bot"),
+    "api/bots/{pk}/hook/": own("bot"),
+    "api/bots/{pk}/signals/": own("bot"),
     "api/bots/{pk}/run-now/": own("bot"),
     "api/bots/{pk}/sell-all/": own("bot"),
     "api/bots/{pk}/start/": own("bot"),
     "api/bots/{pk}/stop/": own("bot"),
+    "api/coin-reviews/": mine("lists and makes one's own reviews of coins"),
+    "api/coin-reviews/effective/": mine("coins with one's own word or the operator's"),
+    "api/coin-reviews/{pk}/": own("coin_review"),
     "api/docs/": common("documentation"),
     "api/events/": mine("lists what happened"),
     "api/events/{pk}/": own("event"),
@@ -206,6 +239,8 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/history/coverage/": common("public market data"),
     "api/history/{pk}/": own("download"),
     "api/history/{pk}/cancel/": own("download"),
+    "api/left-out/": mine("lists what is left out, leaves a currency of an account out that one may change"),
+    "api/left-out/{pk}/": own("left_out"),
     "api/orders/": mine("lists orders"),
     "api/outside-fills/": mine("lists executions at one's venues that no order explains"),
     "api/outside-fills/{pk}/": own("unmatched"),
@@ -214,6 +249,8 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/panic-runs/{pk}/": own("panic"),
     "api/stop-trading/": mine("stops accounts that one may change"),
     "api/orders/{pk}/": own("order"),
+    "api/pnl/": mine("what the deals earned that one may see"),
+    "api/portfolio/": mine("what accounts hold that one may see"),
     "api/positions/": mine("lists deals"),
     "api/positions/{pk}/": own("position"),
     "api/positions/{pk}/add-funds/": own("position"),
@@ -233,6 +270,8 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/products/{pk}/candles/": common("public market data"),
     "api/products/{pk}/ticker/": common("public market data"),
     "api/schema/": common("documentation"),
+    "api/snapshots/": mine("lists daily values"),
+    "api/snapshots/{pk}/": own("snapshot"),
     "api/socket-ticket/": mine("a ticket for one's own socket"),
     "api/sweeps/": mine("lists sweeps, makes one of a bot that one may see or of settings"),
     "api/sweeps/{pk}/": own("sweep"),
@@ -242,6 +281,8 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "api/sweeps/{pk}/points/": own("sweep"),
     "api/templates/": mine("lists presets and own templates"),
     "api/templates/{pk}/": own("template"),
+    "api/transfers/": mine("lists transfers, enters one of an account that one may change"),
+    "api/transfers/{pk}/": own("transfer"),
     "api/token/": mine("one's own token, for one's own password"),
 }
 

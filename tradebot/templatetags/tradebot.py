@@ -20,9 +20,17 @@ from django.utils.safestring import SafeString
 from marketdata.wire.venues import LIVE
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.once_pages import FIELD, new_key
 from tradebot.core.words import Side
 
 register = template.Library()
+
+
+@register.simple_tag
+def once() -> SafeString:
+    """Write the hidden field that has a form carried out once, however often it is sent. Each form has its own."""
+    return format_html('<input type="hidden" name="{}" value="{}">', FIELD, new_key())
+
 
 MINUS: Final = "\u2212"
 THIN: Final = "\u2009"
@@ -92,6 +100,13 @@ def balance(value: Any, currency: str = "") -> str:
 
 
 @register.filter
+def coins(value: Any, currency: str = "") -> str:
+    """Write what is held of a currency, beside others: to the cent, or with as many places as it has, at most eight."""
+    found = number(value)
+    return UNKNOWN if found is None else written(found, 2 if currency in CENTS else _places(found, None))
+
+
+@register.filter
 def plus(value: Any, how: Any = None) -> str:
     """Write a change with its sign but no arrow or colour, where it is neither gain nor loss: a deposit."""
     found = number(value)
@@ -158,6 +173,17 @@ def _stepped(value: Any, increment: Decimal | None) -> str:
     if found is None:
         return UNKNOWN
     return written(found, places_of_step(increment) if increment else _places(found, None))
+
+
+@register.filter
+def worth_price(value: Any) -> str:
+    """Write a price that no product's step belongs to: to the cent, or to five significant digits below ten."""
+    found = number(value)
+    if found is None:
+        return UNKNOWN
+    if not found or abs(found) >= 10:
+        return written(found, 2)
+    return written(found, min(max(2, 4 - found.adjusted()), 12))
 
 
 @register.filter
