@@ -81,6 +81,9 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
+    "bots.autobuy.tasks.run": "buys for everybody's rules, each account in a scope of its own",
+    "bots.autobuy.tasks.run_account": "buys for the account it is given, in that account's scope",
+    "positions.tasks.measure_guarded": "measures everybody's guarded accounts, each in a scope of its own",
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",
