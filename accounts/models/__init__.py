@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from accounts.models.accounts import Account, ExchangeCredential, Membership, VenueBalance, VenueFunds
-from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
+from accounts.models.accounts import Account, ExchangeCredential, Membership, PerpsSettings, VenueBalance, VenueFunds
+from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperPerp, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "PaperBalance",
     "PaperEntry",
     "PaperOrder",
+    "PaperPerp",
     "PaperTerms",
     "PaperTrade",
+    "PerpsSettings",
     "User",
     "UserManager",
     "VenueBalance",
