@@ -23,7 +23,7 @@ from bots import sizing
 from bots.strategies.base import FeeRates, Quote
 from marketdata.models import Product
 from positions.models import Order, Position
-from positions.reserves import spoken_for
+from positions.reserves import spoken_for, worth_per_base
 from positions.states import EXIT_PURPOSES, WORKING, Direction, OrderStatus
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
@@ -131,7 +131,7 @@ class Money:
         if balances is None:
             return None
         held = [
-            (position.base_held, self._price_of(position))
+            (position.base_held, worth_per_base(position, self._price_of(position)))
             for position in self.deals.get(account_id, ())
             if position.base_held and position.product.quote == quote
         ]

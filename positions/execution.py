@@ -14,6 +14,8 @@ Nothing that talks to a venue runs inside a transaction: what is committed befor
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 from django.db import transaction
 
@@ -31,14 +33,16 @@ from positions.booking import (
     totals_of,
     write,
 )
-from positions.intents import Intent, client_order_id, free_balance, intend, intend_open, next_sequence
-from positions.models import Order
-from positions.states import FINAL, OrderStatus, OrderType, Side
+from positions.intents import Intent, PerpsOpening, client_order_id, free_balance, intend, intend_open, next_sequence
+from positions.models import Order, PerpsTerms
+from positions.states import EXIT_PURPOSES, FINAL, OrderStatus, OrderType, Side
 from tradebot.core import clock
 from tradebot.core.errors import MissingInformation, VenueError, VenueRejected, VenueThrottled
+from tradebot.core.words import MarginMode
 
 __all__ = [
     "Intent",
+    "PerpsOpening",
     "apply_report",
     "cancel",
     "client_order_id",
@@ -80,19 +84,7 @@ def send(order: Order) -> Order:
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:
-        report = venue.place(
-            NewOrder(
-                client_order_id=order.client_order_id,
-                symbol=order.position.product.symbol,
-                side=Side(order.side),
-                order_type=OrderType(order.order_type),
-                base_size=order.base_size,
-                quote_size=order.quote_size,
-                limit_price=order.limit_price,
-                expires_at=order.expires_at,
-                reference_price=order.reference_price,
-            )
-        )
+        report = venue.place(_new_order(order))
     except (VenueRejected, VenueThrottled) as error:  # both mean that nothing was placed
         log.info("order.rejected", order=order.pk, code=error.code)
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
@@ -103,6 +95,26 @@ def send(order: Order) -> Order:
     else:
         apply_report(order, report)
     return order
+
+
+def _new_order(order: Order) -> NewOrder:
+    placed = NewOrder(
+        client_order_id=order.client_order_id,
+        symbol=order.position.product.symbol,
+        side=Side(order.side),
+        order_type=OrderType(order.order_type),
+        base_size=order.base_size,
+        quote_size=order.quote_size,
+        limit_price=order.limit_price,
+        expires_at=order.expires_at,
+        reference_price=order.reference_price,
+    )
+    if not order.position.product.is_perpetual:
+        return placed
+    if order.purpose in EXIT_PURPOSES:
+        return replace(placed, reduce_only=True, trigger_price=order.trigger_price)
+    terms = PerpsTerms.objects.get(position_id=order.position_id)
+    return replace(placed, leverage=terms.leverage, margin_mode=MarginMode(terms.margin_mode))
 
 
 def cancel(order: Order, actor: str) -> Order:

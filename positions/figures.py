@@ -121,12 +121,12 @@ class DealFigures:
 
     @property
     def profit_pct(self) -> Decimal | None:
-        """Return :attr:`profit` in percent of all that was invested."""
+        """Return :attr:`profit` in percent of all that was invested, of a perpetual in percent of its margin."""
         if not self.is_active:
             return self.position.realised_pct
-        if self.profit is None or self.totals is None or self.totals.invested_quote <= ZERO:
+        if self.profit is None or self.totals is None or self.totals.stake <= ZERO:
             return None
-        return self.profit / self.totals.invested_quote * HUNDRED
+        return self.profit / self.totals.stake * HUNDRED
 
     def distance_pct(self, price: Decimal | None) -> Decimal | None:
         """Return how far ``price`` is from the mark, in percent of the mark, signed."""

@@ -19,7 +19,7 @@ from positions import execution
 from positions.booking import is_dust
 from positions.models import Order, Position
 from positions.reconcile import reconcile_account
-from positions.states import EXIT_PURPOSES, FINAL, POSITION_FINAL, WORKING, Direction, OrderStatus, OrderType
+from positions.states import FINAL, POSITION_FINAL, SINGLE_EXITS, WORKING, Direction, OrderStatus, OrderType
 from tradebot.core import audit, clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
@@ -94,7 +94,7 @@ def market_close_under_way(position: Position, *, is_part: bool = False) -> Orde
     asks for that one again, and whoever asks for all means the rest.
     """
     order = position.orders.filter(
-        status__in=WORKING, purpose__in=EXIT_PURPOSES, order_type=OrderType.MARKET, cancel_requested_at=None
+        status__in=WORKING, purpose__in=SINGLE_EXITS, order_type=OrderType.MARKET, cancel_requested_at=None
     ).first()
     if order is None:
         return None

@@ -4,6 +4,8 @@
 * Open short deals have to buy their base back: the quote for that is theirs, at the current price with the taker's fee,
   and at least what their sales brought.
 
+* A perpetual deal needs nothing: its venue holds the margin back, and closing it takes neither coins nor money.
+
 What a deal's own working closes have claimed is not in the free balance any more and is not counted twice (F31).
 """
 
@@ -17,7 +19,7 @@ from positions.states import Direction
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["spoken_for"]
+__all__ = ["spoken_for", "worth_per_base"]
 
 PriceOf = Callable[[Position], Decimal | None]
 
@@ -34,7 +36,7 @@ def spoken_for(
     total = ZERO
     with localcontext(MONEY):
         for position in positions:
-            if not position.base_held:
+            if not position.base_held or position.product.is_perpetual:
                 continue
             if position.direction == Direction.LONG:
                 need = position.base_held if position.product.base == currency else ZERO
@@ -51,3 +53,14 @@ def _buy_back(position: Position, price_of: PriceOf, taker: Decimal) -> Decimal:
         raise MissingInformation("missing_price", f"The price of {symbol} is not known, which a short has to buy back.")
     remaining = -position.base_held
     return max(remaining * price * (ONE + taker), remaining * (position.average_price or ZERO))
+
+
+def worth_per_base(position: Position, price: Decimal | None) -> Decimal | None:
+    """Return what each unit of ``base_held`` adds to its account's value at ``price``; None when that is not known.
+
+    A coin is worth its price. A perpetual holds no coins: its margin is in the balance already, so what it adds is the
+    difference to its entry.
+    """
+    if price is None or not position.product.is_perpetual:
+        return price
+    return None if position.average_price is None else price - position.average_price

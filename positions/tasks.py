@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from positions import perps_loop
 from positions import reconcile as service
 from tradebot.core import health
 
-__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills"]
+__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills", "tend_perpetuals"]
 
 
 @shared_task
@@ -29,3 +30,10 @@ def report_unmatched_fills() -> None:
     """Report executions that belong to no order of ours."""
     with health.loop("unmatched fills", service.LOOPS["unmatched fills"]):
         service.report_all_unmatched_fills()
+
+
+@shared_task
+def tend_perpetuals() -> None:
+    """Settle paper perpetuals, book what venues did by themselves, and see that brackets stand."""
+    with health.loop("perpetuals", perps_loop.LOOPS["perpetuals"]):
+        perps_loop.tend_all()

@@ -33,6 +33,7 @@ def _every(seconds: int, task: str) -> dict[str, Any]:
 app.conf.beat_schedule = {
     "dispatch": _every(2, "bots.tasks.dispatch_cycle"),
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
+    "perpetuals": _every(5, "positions.tasks.tend_perpetuals"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
     "prices": _every(5, "bots.tasks.refresh_prices"),

@@ -399,7 +399,7 @@ def _check_terms(order: NewOrder, product: Product, quote: Quote, now: datetime)
             )
         value = base * price
     for asked, minimum, currency in ((base, product.min_base, product.base), (value, product.min_quote, product.quote)):
-        if asked is not None and asked < minimum:
+        if asked is not None and asked < minimum and not order.reduce_only:
             raise _below_minimum(asked, minimum, currency)
     if order.expires_at is not None and order.expires_at <= now:
         raise VenueRejected("bad_expiry", "The order would have expired already.", expires_at=order.expires_at)

@@ -11,8 +11,8 @@ A stop of a perpetual position waits outside the book: when the market reaches i
 market order, before anything else of that look. What remains of a bracket whose other leg closed the position is
 cancelled with that fill.
 
-A fill of a limit order is at exactly the limit, with the maker fee. The same market and the same orders give the same fills, in one
-look or in many. All state is in rows, so a restart changes nothing.
+A fill of a limit order is at exactly the limit, with the maker fee. The same market and the same orders give the same
+fills, in one look or in many. All state is in rows, so a restart changes nothing.
 """
 
 from __future__ import annotations
