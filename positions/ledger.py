@@ -175,6 +175,13 @@ class Totals:
             return self._stake_in(self.entry_base_net, self.invested_quote)
 
     @property
+    def remaining_stake(self) -> Decimal:
+        """Return what is in the base that remains: :attr:`remaining_invested`, of a perpetual the margin."""
+        with localcontext(MONEY):
+            remaining = self.remaining_base
+            return self._stake_in(remaining, self._invested_in(remaining))
+
+    @property
     def remaining_invested(self) -> Decimal:
         """Return the share of :attr:`invested_quote` in the base that remains."""
         with localcontext(MONEY):
