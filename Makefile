@@ -52,7 +52,7 @@ templates: dev ## are the templates in the house format
 bench: dev ## measure speed; prints figures, fails nothing
 	$(PY) -m pytest tests/bench -o python_files='bench_*.py' -p no:randomly -s $(PYTEST_ARGS)
 
-chaos: dev ## kill processes at random moments for a while and look for lost or doubled orders
+chaos: dev ## kill processes at every step for a while and look for lost or doubled orders
 	$(PY) -m pytest tests/chaos -o python_files='chaos_*.py' -s $(PYTEST_ARGS)
 
 parity: dev ## the fills of backtests against those of replays through the cycle, on all recordings (minutes a preset)

@@ -31,6 +31,7 @@ import structlog
 from django.db import transaction
 from django.db.models import Q
 
+from accounts import balances
 from accounts.models import Account
 from bots import facts as bot_facts
 from bots import market_views, memory
@@ -42,6 +43,7 @@ from bots.strategies.base import Action, Decision, MarketView, OrderPlan, Reason
 from marketdata import sources
 from positions import execution, slippage
 from positions.models import Order, Position
+from positions.reconcile import settle_waiting
 from positions.states import (
     EXIT_PURPOSES,
     FINAL,
@@ -51,9 +53,9 @@ from positions.states import (
     PositionStatus,
     Purpose,
 )
-from tradebot.core import clock, scoping
+from tradebot.core import clock, scoping, stopping
 from tradebot.core.decimals import plain, quantize
-from tradebot.core.errors import MissingInformation, NotFound, OrderRefused, VenueError
+from tradebot.core.errors import MissingInformation, NotFound, OrderRefused, TradebotError, VenueError
 from tradebot.core.models import GlobalSettings
 
 __all__ = ["ChunkResult", "active_bots", "claim_due", "dispatch", "run_chunk"]
@@ -69,6 +71,12 @@ ROWS_PER_INSERT = 2_000
 FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(minutes=5)
 """How long after the first rejected order, and after many in a row, the next one is sent."""
+JUST_ASKED = timedelta(seconds=1)
+WHILE_SHORT = timedelta(seconds=10)
+"""How old an exchange's balances may be for a bot that is about to act, and for one that lacks the money to."""
+SHORT_OF_MONEY = frozenset(
+    {ReasonCode.INSUFFICIENT_BALANCE, ReasonCode.MISSING_BALANCE, ReasonCode.MISSING_BUDGET, ReasonCode.NO_BUDGET}
+)
 CHANGED = "changed_meanwhile"
 REJECTED = "venue_rejected"
 UNJUDGED = frozenset({"balance_unknown", CHANGED, REJECTED})
@@ -112,10 +120,19 @@ def claim_due(now: datetime, limit: int = CLAIM_LIMIT) -> Chunk:
 
 
 def dispatch(send: Callable[[Chunk], object], now: datetime | None = None) -> int:
-    """Claim what is due and ``send`` it in chunks, an account never split over two. Returns the number of bots."""
+    """Claim what is due and ``send`` it in chunks, an account never split over two. Returns the number of bots.
+
+    An account on an exchange is a chunk of its own: its venue may keep it waiting, and nobody else with it (F67, F69).
+    """
     claimed = claim_due(now or clock.now())
+    with scoping.all_accounts("the dispatcher finds out which accounts wait for an exchange"):
+        live = set(Account.objects.filter(pk__in=claimed, kind=Account.Kind.EXCHANGE).values_list("pk", flat=True))
+    for account_id in sorted(live):
+        send({account_id: claimed[account_id]})
     chunk: Chunk = {}
     for account_id, bot_ids in sorted(claimed.items()):
+        if account_id in live:
+            continue
         if chunk and sum(map(len, chunk.values())) + len(bot_ids) > CHUNK_BOTS:
             send(chunk)
             chunk = {}
@@ -128,12 +145,12 @@ def dispatch(send: Callable[[Chunk], object], now: datetime | None = None) -> in
 # 2. Leasing ---------------------------------------------------------------------------------------------------------
 
 
-def _lease(account_ids: Iterable[int], token: str, now: datetime) -> set[int]:
-    """Take the leases that are free (or already ours) and return the ids of the accounts now leased by ``token``."""
+def _lease(account_ids: Iterable[int], token: str, now: datetime) -> dict[int, str]:
+    """Take the leases that are free (or already ours) and return the accounts now leased by ``token``: kinds by id."""
     with scoping.acting_for_accounts(account_ids), transaction.atomic():
         free = Q(lease_until__isnull=True) | Q(lease_until__lte=now) | Q(lease_token=token)
         Account.objects.filter(free).update(lease_token=token, lease_until=now + LEASE)
-        return set(Account.objects.filter(lease_token=token, lease_until__gt=now).values_list("pk", flat=True))
+        return dict(Account.objects.filter(lease_token=token, lease_until__gt=now).values_list("pk", "kind"))
 
 
 def _release(account_ids: Iterable[int], token: str) -> None:
@@ -153,7 +170,9 @@ def run_chunk(chunk: Mapping[int, Iterable[int]], now: datetime | None = None, t
         return ChunkResult()
     try:
         with scoping.acting_for_accounts(leased):
-            return _Look([pk for account_id in leased for pk in chunk[account_id]], moment).run()
+            settle_waiting(leased)
+            live = frozenset(pk for pk, kind in leased.items() if kind == Account.Kind.EXCHANGE)
+            return _Look([pk for account_id in leased for pk in chunk[account_id]], moment, live).run()
     finally:
         _release(leased, token)
 
@@ -235,10 +254,14 @@ class _Outcome:
 
 @dataclass(slots=True)
 class _Look:
-    """One look at a chunk of bots. ``outcomes`` are those that are to be written at its end."""
+    """One look at a chunk of bots. ``outcomes`` are those that are to be written at its end.
+
+    ``live`` are the accounts on an exchange: what they hold has to be asked for before their money is spent.
+    """
 
     bot_ids: list[int]
     now: datetime
+    live: frozenset[int]
     outcomes: list[_Outcome] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
     orders: int = 0
@@ -259,10 +282,14 @@ class _Look:
             outcomes = _decide(facts, chunk)
             if facts.problem:
                 self.problems[facts.bot.pk] = facts.problem[:300]
-            if any(outcome.acts for outcome in outcomes):
-                account_id = facts.bot.account_id
-                assert account_id is not None
+            acts = any(outcome.acts for outcome in outcomes)
+            account_id = facts.bot.account_id
+            assert account_id is not None
+            is_live = account_id in self.live
+            if acts or (is_live and any(outcome.decision.code in SHORT_OF_MONEY for outcome in outcomes)):
                 with scoping.acting_for_account(account_id):
+                    if is_live:
+                        _ask_for_funds(account_id, JUST_ASKED if acts else WHILE_SHORT)
                     outcomes = self._act(facts.bot.pk, views)
             aged = self.now - REFRESH_NUMBERS
             # What changes nothing, nearly everything, is let go at once.
@@ -280,6 +307,8 @@ class _Look:
         while True:
             chunk = bot_facts.load([bot_id], self.now)
             chunk.see(views)
+            if stopping.is_stopping():  # the next look, after the restart, goes on where this one was (F70)
+                return list(done.values())
             fresh = {outcome.key: outcome for outcome in _decide(chunk.bots[bot_id], chunk)}
             left = {key: outcome for key, outcome in fresh.items() if key not in done}
             todo = next((outcome for outcome in left.values() if outcome.acts), None)
@@ -354,6 +383,17 @@ class _Look:
         if idle:
             busy = Position.objects.filter(bot__in=idle, status__in=POSITION_ACTIVE).values("bot_id")
             Bot.objects.filter(pk__in=idle, status=Bot.Status.STOPPED).exclude(pk__in=busy).update(next_check_at=None)
+
+
+def _ask_for_funds(account_id: int, max_age: timedelta) -> None:
+    """Ask the exchange what the account holds before its money is spent, holding no lock.
+
+    A deposit counts at once (F35). Where the exchange does not say, entries are refused and exits go ahead.
+    """
+    try:
+        balances.refresh(Account.objects.get(pk=account_id), max_age)
+    except TradebotError as error:
+        log.info("balances not told", account=account_id, code=error.code)
 
 
 def _remember(outcomes: Iterable[_Outcome]) -> None:

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from django.db.models import Count, Max, Q
 
-from accounts.balances import balances_of
-from accounts.exchanges.factory import venue_of
-from accounts.models import Account, PaperTerms
+from accounts.balances import balances_of, fees_of, refresh
+from accounts.models import Account
 from bots import sizing
 from bots.coins import overrides_of
 from bots.memory import Pair, Side, sides_of
@@ -45,8 +44,8 @@ from positions.states import (
     PositionStatus,
     Purpose,
 )
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO
-from tradebot.core.errors import TradebotError
+from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.errors import MissingInformation, TradebotError
 from tradebot.core.models import GlobalSettings
 
 __all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load", "money_of", "running_both_ways", "settings_of"]
@@ -57,6 +56,8 @@ MACHINES: Final = frozenset({"bot", "system"})
 AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 FAILED_LATELY: Final = timedelta(minutes=15)
+WHILE_TYPING: Final = timedelta(seconds=15)
+"""How old an exchange's balances may be on a page that computes along while somebody fills in a form."""
 """So long is an attempt to open remembered that the venue rejected."""
 BUDGETED: Final = (
     "owner",
@@ -510,13 +511,12 @@ def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetim
 def money_of(account: Account, now: datetime) -> Money:
     """Return what an account may spend, at present prices: what the engine would say. For pages and checks.
 
-    Asks the account's venue. Raises TradebotError when it does not answer.
+    Asks the account's venue, unless it has just been asked. Raises TradebotError when that is not known.
     """
-    venue = venue_of(account)
-    balances = venue.balances()
-    maker, taker = venue.fee_rates()
+    refresh(account, WHILE_TYPING)
     money = load((), now, [account.pk]).money
-    money.balances[account.pk], money.fee_rates[account.pk] = balances, FeeRates(maker=maker, taker=taker)
+    if account.pk not in money.balances:
+        raise MissingInformation("balance_unknown", "The account's balances are not known.")
     by_symbol = {product.symbol: pid for pid, product in money.products.items()}
     quotes = market.quotes(account.exchange, by_symbol, now) if by_symbol else {}
     money.prices = {by_symbol[symbol]: quote for symbol, quote in quotes.items()}
@@ -584,10 +584,4 @@ def _last_closed(
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:
-    """Return fees as fractions. Accounts without paper terms use the terms' defaults until their venue has told."""
-    default = PaperTerms()
-    usual = FeeRates(default.maker_fee_pct / HUNDRED, default.taker_fee_pct / HUNDRED)
-    rates = dict.fromkeys(account_ids, usual)
-    for terms in PaperTerms.objects.filter(account__in=rates):
-        rates[terms.account_id] = FeeRates(terms.maker_fee_pct / HUNDRED, terms.taker_fee_pct / HUNDRED)
-    return rates
+    return {pk: FeeRates(maker=maker, taker=taker) for pk, (maker, taker) in fees_of(account_ids).items()}

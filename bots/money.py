@@ -23,8 +23,8 @@ from bots import sizing
 from bots.strategies.base import FeeRates, Quote
 from marketdata.models import Product
 from positions.models import Order, Position
-from positions.reserves import spoken_for, worth_per_base
-from positions.states import EXIT_PURPOSES, WORKING, Direction, OrderStatus
+from positions.reserves import ON_THEIR_WAY, spoken_for, unseen_on_exchanges, worth_per_base
+from positions.states import EXIT_PURPOSES, WORKING, Direction
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from bots.facts import BotFacts
 
 __all__ = ["Holds", "Money", "Reserved", "holds_of"]
-
-ON_THEIR_WAY = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +44,11 @@ class Holds:
 
 
 def holds_of(account_ids: Iterable[int]) -> Holds:
-    """Return what the working orders of these accounts hold. One query."""
+    """Return what the working orders of these accounts hold. Two queries, three where there are exchange accounts."""
+    known = list(account_ids)
     unseen: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
     closes: dict[int, Decimal] = defaultdict(Decimal)
-    rows = Order.objects.filter(account__in=list(account_ids), status__in=WORKING).order_by()
+    rows = Order.objects.filter(account__in=known, status__in=WORKING).order_by()
     for account_id, deal_id, purpose, status, currency, amount in rows.values_list(
         "account_id", "position_id", "purpose", "status", "hold_currency", "hold_amount"
     ):
@@ -57,6 +56,8 @@ def holds_of(account_ids: Iterable[int]) -> Holds:
             unseen[account_id, currency] += amount
         if purpose in EXIT_PURPOSES:
             closes[deal_id] += amount
+    for key, amount in unseen_on_exchanges(known).items():
+        unseen[key] += amount
     return Holds(unseen, closes)
 
 

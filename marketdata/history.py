@@ -24,6 +24,7 @@ from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from marketdata.series import Candles, fill_gaps, oldest_first, resample
 from marketdata.store import store
 from marketdata.timeframes import Timeframe
+from marketdata.wire.venues import LIVE
 from notifications import outbox
 from tradebot.core import clock, scoping, stopping
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
@@ -47,7 +48,7 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-PAGE: Final = {sources.COINBASE: 300, sources.SIMULATED: 5_000}
+PAGE: Final = {sources.SIMULATED: 5_000} | {slug: info.candles_per_request for slug, info in LIVE.items()}
 """Candles asked for at once: the venue's own limit, so that each request is written before the next one is sent."""
 MOST_CANDLES: Final = 3_000_000
 MOST_WAITING: Final = 20

@@ -1,6 +1,6 @@
 """What a product costs at a moment, whatever market it trades on. The engine and the paper venue ask here.
 
-* coinbase: the price cache, kept fresh by the price loop;
+* an exchange: the price cache, kept fresh by the price loop;
 * simulated: computed, at any moment;
 * replay: the last candle closed at that moment.
 """
@@ -34,7 +34,7 @@ def quotes(
     (F34). :data:`OLDEST_USABLE` is for callers that judge the age themselves.
     """
     moment = now or clock.now()
-    if exchange == sources.COINBASE:
+    if exchange in sources.EXCHANGES:
         limit = max_age or timedelta(seconds=settings.PRICE_MAX_AGE_SECONDS)
         return prices.cached(exchange, symbols, moment, limit)
     with clock.at(moment):
@@ -54,7 +54,7 @@ def fresh_quotes(exchange: str, symbols: Iterable[str]) -> dict[str, Quote]:
     wanted = list(dict.fromkeys(symbols))
     found = quotes(exchange, wanted)
     missing = [symbol for symbol in wanted if symbol not in found]
-    if missing and exchange == sources.COINBASE:
+    if missing and exchange in sources.EXCHANGES:
         try:
             fetched = sources.get(exchange).tickers(missing)
         except (VenueUnavailable, NotFound):

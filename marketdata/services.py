@@ -174,7 +174,7 @@ def refresh_prices(exchange: str, symbols: Iterable[str]) -> int:
     raised: the cached prices grow old and count as unknown.
     """
     wanted = list(dict.fromkeys(symbols))
-    if exchange != sources.COINBASE or not wanted:
+    if exchange not in sources.EXCHANGES or not wanted:
         return 0
     try:
         quotes = sources.get(exchange).tickers(wanted)

@@ -237,6 +237,8 @@ def apply_report(order: Order, report: OrderReport) -> list[Fill]:
         changes |= _status_change(order, _believed(order, report, booked), now)
         if report.venue_order_id and not order.venue_order_id:
             changes["venue_order_id"] = report.venue_order_id
+        if order.acknowledged_at is None:
+            changes["acknowledged_at"] = now
         if report.error_code and "status" in changes:
             changes |= {"error_code": report.error_code[:60], "error_text": report.error_text[:300]}
         changes["hold_amount"] = _hold_left(order, fills, changes.get("status", order.status))

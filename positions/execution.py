@@ -37,7 +37,7 @@ from positions.intents import Intent, PerpsOpening, client_order_id, free_balanc
 from positions.models import Order, PerpsTerms
 from positions.states import EXIT_PURPOSES, FINAL, OrderStatus, OrderType, Side
 from tradebot.core import clock
-from tradebot.core.errors import MissingInformation, VenueError, VenueRejected, VenueThrottled
+from tradebot.core.errors import MissingInformation, VenueDenied, VenueError, VenueRejected, VenueThrottled
 from tradebot.core.words import MarginMode
 
 __all__ = [
@@ -80,7 +80,7 @@ def send(order: Order) -> Order:
     """Put a ``submitted`` order to the venue under its client id. For :func:`submit` and reconciliation only."""
     try:
         venue = venue_of(order.account)
-    except MissingInformation as error:
+    except (MissingInformation, VenueDenied) as error:  # there is nothing to send it with
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:

@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncDate
 
-from accounts.exchanges.factory import venue_of
-from accounts.models import Account, PaperTerms
+from accounts.balances import fees_of
+from accounts.models import Account
 from marketdata import market
 from marketdata.sources.base import Quote
 from positions import ledger
@@ -242,18 +242,8 @@ def quotes_of(positions: Iterable[Position], accounts: dict[int, Account]) -> di
 
 
 def taker_rates(accounts: Iterable[Account]) -> dict[int, Decimal]:
-    """Return the taker's fee by account id as a fraction; accounts whose fees are not known are absent."""
-    rows = list(accounts)
-    paper = {row.pk for row in rows if row.is_paper}
-    terms = {row.account_id: row for row in PaperTerms.objects.filter(account__in=paper)} if paper else {}
-    rates = {pk: (terms.get(pk) or PaperTerms()).taker_fee_pct / HUNDRED for pk in paper}
-    for account in rows:
-        if account.pk not in paper:
-            try:
-                rates[account.pk] = venue_of(account).fee_rates()[1]
-            except TradebotError:
-                continue
-    return rates
+    """Return the taker's fee by account id as a fraction."""
+    return {pk: taker for pk, (_, taker) in fees_of([row.pk for row in accounts]).items()}
 
 
 # Ended deals ----------------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def add_funds(
     if resting_add(position) is not None:
         raise OrderRefused("add_working", "An addition to this deal is working already. Cancel that one first.")
     intent = _intent(position, sequence, amount, actor, price, until)
+    handling.ask_for_funds(position)
     with transaction.atomic():
         lock_account(position.account_id)
         handling.refresh(position)

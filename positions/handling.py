@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from accounts import balances
 from marketdata import market
 from marketdata.sources.base import Quote
 from positions import execution
@@ -27,6 +28,7 @@ from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused,
 __all__ = [
     "LARGEST",
     "TimeInForce",
+    "ask_for_funds",
     "blame",
     "checked_amount",
     "current_quote",
@@ -61,6 +63,17 @@ class TimeInForce(StrEnum):
 def refresh(position: Position) -> None:
     """Bring the deal with its product and account up to date."""
     position.refresh_from_db(from_queryset=Position.objects.select_related("product", "account"))
+
+
+def ask_for_funds(position: Position) -> None:
+    """Ask an exchange what the deal's account holds, so that the order to come is checked against that.
+
+    Where it does not say, entries will be refused and closes go ahead, so nothing is raised here.
+    """
+    try:
+        balances.refresh(position.account)
+    except TradebotError as error:
+        log.info("manual.balances_not_told", account=position.account_id, code=error.code)
 
 
 def refuse_ended(position: Position) -> None:

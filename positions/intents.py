@@ -8,9 +8,10 @@ Both :func:`intend_open` and :func:`intend` do, in one transaction:
 3. Bring sizes and prices to the product's steps: sizes down, buy prices down, sell prices up (F24). An exit never
    exceeds what the deal holds nor what the wallet has (F25); a remainder too small to trade closes as dust (F29).
 4. Refuse what is below the venue's minimums, with the numbers (F27).
-5. Check the free balance less the holds of orders that the venue may not know of yet, and less what open deals need
+5. Check the free balance less what orders have taken that it may not show yet, and less what open deals need
    (:mod:`positions.reserves`). Unknown is not zero and not enough: entries are refused (F34). Exits go ahead, the venue
-   has the last word.
+   has the last word. No venue is asked here, under the lock: what an exchange holds was asked for before
+   (``accounts.balances.refresh``) and read from rows.
 6. Ask whether the account may place it at all (:mod:`positions.admission`).
 7. Insert the order, status ``intended``, with its hold. Uniqueness constraints stand behind step 2.
 
@@ -24,7 +25,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -32,7 +33,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from accounts import perps_settings
-from accounts.exchanges.base import Balance, Venue, perps_of
+from accounts.balances import Funds, funds_of
+from accounts.exchanges.base import perps_of
 from accounts.exchanges.factory import venue_of
 from accounts.exchanges.perps_rules import entry_cost
 from accounts.models import Account
@@ -42,7 +44,7 @@ from positions import admission, numbers
 from positions.booking import announce_position, close_as_dust, is_dust, lock_account, remaining_base, write
 from positions.ledger import payable
 from positions.models import Bracket, Order, PerpsTerms, Position
-from positions.reserves import spoken_for
+from positions.reserves import spoken_for, unseen
 from positions.states import (
     ENTRY_PURPOSES,
     EXIT_PURPOSES,
@@ -51,7 +53,6 @@ from positions.states import (
     WORKING,
     Direction,
     ExitReason,
-    OrderStatus,
     OrderType,
     PositionStatus,
     Purpose,
@@ -62,13 +63,13 @@ from tradebot.core import clock
 from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, plain, quantize
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
-from tradebot.core.money import amount_total
 from tradebot.core.words import MarginMode
 
 __all__ = ["Intent", "PerpsOpening", "client_order_id", "free_balance", "intend", "intend_open", "next_sequence"]
 
-NOT_AT_THE_VENUE: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
-"""Orders whose hold the venue's own balances may not show yet."""
+
+ENTRY_AGE: Final = timedelta(seconds=30)
+"""How old an exchange's word on the balances may be when money is to be spent: whoever acts has just asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,17 +417,18 @@ def _size_entry(
     base = floor_to(intent.base_size, product.base_increment) if intent.base_size is not None else None
     quote = floor_to(intent.quote_size, product.quote_increment) if intent.quote_size is not None else None
     _check_minimums(product, base if base is not None else _exact(quote, price), quote, price)
-    venue = venue_of(account)
+    funds = _funds(account, ENTRY_AGE)
     if leverage is not None:
         if base is None:
             raise InvalidInput("invalid", "A perpetual is sized in base currency.", field="base_size")
-        currency, hold = product.quote, entry_cost(base * price, leverage, _fee(venue))
+        currency, hold = product.quote, entry_cost(base * price, leverage, max(funds.maker, funds.taker))
     elif side is Side.SELL:
         currency, hold = product.base, base or ZERO
     else:
-        currency, hold = product.quote, (quote if quote is not None else (base or ZERO) * price) * (ONE + _fee(venue))
-    free = free_balance(account, currency, venue)
-    kept = _kept_for_deals(account, currency, venue)
+        dearest = max(funds.maker, funds.taker)  # so that a hold is never too small
+        currency, hold = product.quote, (quote if quote is not None else (base or ZERO) * price) * (ONE + dearest)
+    free = _free(funds, account, currency)
+    kept = _kept_for_deals(account, currency, funds)
     if hold > free - kept:
         more = f"; {plain(quantize(kept))} more belong to open deals" if kept else ""
         extra: dict[str, Any] = {"kept": kept} if kept else {}
@@ -468,9 +470,12 @@ def _within_wallet(account: Account, position: Position, wanted: Decimal) -> Dec
     """Return what of ``wanted`` the wallet has, and note a shortage. An unknown balance does not hold a close up."""
     currency = position.product.base
     try:
-        free = free_balance(account, currency, venue_of(account))
+        funds = _funds(account)
     except OrderRefused:
         return wanted
+    if _is_older_than_fills(funds, position):
+        return wanted
+    free = _free(funds, account, currency)
     if free >= wanted:
         return wanted
     if free <= ZERO:
@@ -490,10 +495,12 @@ def _within_means(account: Account, position: Position, wanted: Decimal, price: 
     """Return what of ``wanted`` a short can pay to buy back, noting a shortage. What is not known holds nothing up."""
     currency = position.product.quote
     try:
-        venue = venue_of(account)
-        free, fee = free_balance(account, currency, venue), _fee(venue)
-    except TradebotError:
+        funds = _funds(account)
+    except OrderRefused:
         return wanted
+    if _is_older_than_fills(funds, position):
+        return wanted
+    free, fee = _free(funds, account, currency), max(funds.maker, funds.taker)
     found = payable(wanted, price, fee, free, at_market=intent.order_type is OrderType.MARKET)
     if found >= wanted:
         return wanted
@@ -552,30 +559,33 @@ def _check_minimums(product: Product, base: Decimal | None, quote: Decimal | Non
             )
 
 
-def _fee(venue: Venue) -> Decimal:
-    """Return the taker's fee rate: the dearer one, so that a hold is never too small."""
+def _funds(account: Account, max_age: timedelta | None = None) -> Funds:
+    """Return what is known of the account's money. Raises OrderRefused (``balance_unknown``)."""
     try:
-        return max(venue.fee_rates())
+        return funds_of(account, max_age)
     except TradebotError as error:
-        raise OrderRefused("balance_unknown", f"The account's fees are not known: {error.message}") from error
+        raise OrderRefused("balance_unknown", error.message) from error
 
 
-def free_balance(account: Account, currency: str, venue: Venue | None = None) -> Decimal:
-    """Return what of ``currency`` is free: the venue's figure less our holds that it may not know of yet.
+def free_balance(account: Account, currency: str) -> Decimal:
+    """Return what of ``currency`` is free: the venue's figure less what our orders took that it may not show yet.
 
-    Raises OrderRefused (``balance_unknown``) when the venue does not say. A currency that is not listed is not held.
+    Raises OrderRefused (``balance_unknown``) when it is not known. A currency that is not listed is not held.
     """
-    try:
-        balance = (venue or venue_of(account)).balances().get(currency, Balance(currency, ZERO, ZERO))
-    except TradebotError as error:
-        raise OrderRefused("balance_unknown", f"The account's balances are not known: {error.message}") from error
-    holds = Order.objects.filter(
-        Q(account=account), Q(hold_currency=currency), Q(status__in=NOT_AT_THE_VENUE)
-    ).aggregate(total=amount_total("hold_amount"))
-    return balance.free - holds["total"]
+    return _free(_funds(account), account, currency)
 
 
-def _kept_for_deals(account: Account, currency: str, venue: Venue) -> Decimal:
+def _free(funds: Funds, account: Account, currency: str) -> Decimal:
+    balance = funds.balances.get(currency)
+    return (balance.free if balance is not None else ZERO) - unseen(account.pk, currency)
+
+
+def _is_older_than_fills(funds: Funds, position: Position) -> bool:
+    """Return whether the deal has traded since the balances were asked for: then they say nothing about its coins."""
+    return funds.asked_at is not None and position.fills.filter(recorded_at__gt=funds.asked_at).exists()
+
+
+def _kept_for_deals(account: Account, currency: str, funds: Funds) -> Decimal:
     """Return what of ``currency`` the account's open deals need. Raises OrderRefused while a price is not known."""
     rows = Position.objects.filter(
         Q(direction=Direction.LONG, product__base=currency) | Q(direction=Direction.SHORT, product__quote=currency),
@@ -593,8 +603,11 @@ def _kept_for_deals(account: Account, currency: str, venue: Venue) -> Decimal:
     try:
         quotes = market.quotes(account.exchange, shorts) if shorts else {}
         marks = {symbol: quote.mark for symbol, quote in quotes.items()}
-        taker = venue.fee_rates()[1]
-        return spoken_for(positions, currency, lambda position: marks.get(position.product.symbol), taker, claimed)
+
+        def price_of(position: Position) -> Decimal | None:
+            return marks.get(position.product.symbol)
+
+        return spoken_for(positions, currency, price_of, funds.taker, claimed)
     except TradebotError as error:
         raise OrderRefused("balance_unknown", f"What open deals need is not known: {error.message}") from error
 

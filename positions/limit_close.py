@@ -230,6 +230,7 @@ def _send(
         exit_reason=ExitReason.LIMIT_CLOSE,
         actor=actor,
     )
+    handling.ask_for_funds(position)
     try:
         order = execution.intend(position, intent)
     except InvalidInput as error:

@@ -144,6 +144,7 @@ def close_at_market(
         exit_reason=EXIT_REASON_OF[purpose],
         actor=actor,
     )
+    handling.ask_for_funds(position)
     try:
         order = execution.intend(position, intent)
     except OrderRefused as refusal:

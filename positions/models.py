@@ -173,11 +173,15 @@ class Order(OwnedModel):
     )
     created_at = models.DateTimeField(default=clock.now)
     submitted_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the venue's first word about it was written down."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
         indexes = [
+            models.Index(fields=["account", "acknowledged_at"], name="order_acknowledged"),
             models.Index(fields=["status"], name="order_working", condition=Q(status__in=_WORKING)),
             models.Index(fields=["position", "id"], name="order_position"),
             models.Index(fields=["account", "-id"], name="order_account_recent"),

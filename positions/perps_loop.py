@@ -7,12 +7,13 @@
 3. Liquidations, funding and positions are read (:mod:`positions.perps_news`).
 4. Each live deal's bracket is made to stand (:mod:`positions.brackets`).
 
-It runs every five seconds over all accounts; recordings are tended by whoever replays them. One account's failure does
-not stop the others (F67), and one deal's not the next one's.
+It runs every five seconds over all paper accounts, and as a task of its own for each account on an exchange; recordings
+are tended by whoever replays them. One account's failure does not stop the others (F67), nor one deal's the next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -30,7 +31,7 @@ from tradebot.core import clock, health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["LOOPS", "Tended", "tend_account", "tend_all"]
+__all__ = ["LOOPS", "Tended", "accounts_with_perpetuals", "tend_account", "tend_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -78,14 +79,18 @@ def tend_account(account_id: int) -> int:
     return len(deals)
 
 
-def tend_all() -> Tended:
-    """Look after every account with perpetual deals, recordings aside."""
+def accounts_with_perpetuals() -> list[int]:
+    """Return the ids of all accounts with perpetual deals, recordings aside."""
     with all_accounts("the loop looks for accounts with perpetual deals"):
         live = PerpsTerms.objects.filter(Q(ended_at=None) | Q(ended_at__gte=clock.now() - RECENT))
         rows = live.exclude(account__exchange=REPLAY).order_by("account_id")
-        ids = list(rows.values_list("account_id", flat=True).distinct())
+        return list(rows.values_list("account_id", flat=True).distinct())
+
+
+def tend_all(account_ids: Iterable[int]) -> Tended:
+    """Look after these accounts, each on its own."""
     result = Tended()
-    for account_id in ids:
+    for account_id in account_ids:
         try:
             result.deals += tend_account(account_id)
             result.accounts += 1

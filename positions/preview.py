@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
 
-from accounts.exchanges.factory import venue_of
+from accounts.balances import fees_of
 from positions import ledger, slippage
 from positions.booking import is_dust, totals_of
 from positions.handling import current_quote, part_to_close
@@ -99,7 +99,7 @@ def close_preview(position: Position, base: Decimal | None = None, share_pct: De
     wanted = part_to_close(position, base, share_pct, nearest)
     size = remaining if wanted is None else wanted
     found = slippage.expected(position.account.exchange, product.symbol, direction.exit_side, size)
-    taker = venue_of(position.account).fee_rates()[1]
+    taker = fees_of([position.account_id])[position.account_id][1]
     result = ledger.unrealised(totals, found.average, taker)
     with localcontext(MONEY):
         part = size / remaining

@@ -12,30 +12,31 @@
 4. An order that somebody asked to cancel is asked to cancel again.
 5. Entries still working in a deal whose close has emptied it are cancelled (F22).
 
-It runs at start-up before the first cycle, and all the time after that. Failures stay with the account they concern
-(F67). Executions that belong to no order of ours are reported to the owner and never adopted (F11).
+It runs at start-up before the first cycle (:func:`settle_at_start`), before a look at an account whose orders wait for
+an answer (:func:`settle_waiting`), and all the time besides. Each account is on its own: its failures and its venue's
+slowness are nobody else's (F67, F69). Executions that belong to no order of ours are reported to the owner and never
+adopted (F11): see :mod:`positions.strangers`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 
-from accounts.access import people_of_account
-from accounts.exchanges.base import OrderReport, Trade, Venue, VenueTrade
+from accounts.exchanges.base import OrderReport, Venue
 from accounts.exchanges.factory import venue_of
 from accounts.models import Account
-from notifications import outbox
-from positions.booking import announce, apply_report, conclude, ref_of, remaining_base, write
+from positions.booking import apply_report, conclude, ref_of, remaining_base, write
 from positions.execution import cancel, send, submit
-from positions.models import Fill, Order, UnmatchedFill
+from positions.models import Fill, Order
+from positions.reserves import ON_THEIR_WAY
 from positions.states import (
     ENTRY_PURPOSES,
     FINAL,
@@ -44,10 +45,8 @@ from positions.states import (
     OrderStatus,
     OrderType,
     PositionStatus,
-    Side,
 )
 from tradebot.core import clock, health
-from tradebot.core.decimals import plain
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, acting_for_accounts, all_accounts
 
@@ -56,11 +55,15 @@ __all__ = [
     "GRACE",
     "LOOPS",
     "Reconciled",
+    "accounts_with_working_orders",
+    "failed",
     "monitor_resting",
+    "poll_resting",
     "reconcile_account",
     "reconcile_all",
-    "report_all_unmatched_fills",
-    "report_unmatched_fills",
+    "resting_accounts",
+    "settle_at_start",
+    "settle_waiting",
 ]
 
 log = structlog.get_logger(__name__)
@@ -69,12 +72,15 @@ FRESH: Final = timedelta(seconds=30)
 """An order younger than this is still worth sending."""
 GRACE: Final = timedelta(seconds=60)
 """How long "not found" is doubted where the venue's lookup is not definitive."""
-UNMATCHED_WINDOW: Final = timedelta(days=1)
+A_MOMENT: Final = timedelta(seconds=3)
+"""An order younger than this may be on its way to the venue at this very moment."""
+AT_ONCE: Final = 8
+"""Accounts that are asked about side by side at start-up."""
 REPLAY: Final = "replay"
 """A market with a clock of its own: whoever replays it reconciles its account too."""
 RESTING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 
-LOOPS: Final = {"reconcile": 30, "resting orders": 5, "unmatched fills": 300}
+LOOPS: Final = {"reconcile": 30, "resting orders": 5, "unmatched fills": 300, "exchange balances": 30}
 health.LOOPS.update(LOOPS)
 
 
@@ -142,7 +148,7 @@ def _ask(account_id: int, orders: Sequence[Order]) -> int:
         return 0
     venue = venue_of(orders[0].account)
     reports = venue.find_many([ref_of(order) for order in orders])
-    booked = _booked_ids(orders)
+    booked = booked_ids(orders)
     fills = 0
     for order in orders:
         try:
@@ -156,7 +162,7 @@ def _ask(account_id: int, orders: Sequence[Order]) -> int:
     return fills
 
 
-def _booked_ids(orders: Iterable[Order]) -> dict[int, set[str]]:
+def booked_ids(orders: Iterable[Order]) -> dict[int, set[str]]:
     booked: dict[int, set[str]] = defaultdict(set)
     for pk, trade_id in Fill.objects.filter(order__in=list(orders)).values_list("order_id", "venue_trade_id"):
         booked[pk].add(trade_id)
@@ -214,105 +220,94 @@ def _cancel_entries_of_empty_deals(account_id: int) -> None:
             cancel(order, "system")
 
 
-# Executions of nobody -----------------------------------------------------------------------------------------------
-
-
-def report_unmatched_fills(account_id: int) -> list[UnmatchedFill]:
-    """Write down the account's recent executions that belong to no order of ours, tell its people, and return them.
-
-    They are never made into fills or deals (F11). Late executions of our own orders are booked where they belong.
-    Raises VenueUnavailable when the venue cannot be asked.
-    """
-    with acting_for_account(account_id):
-        account = Account.objects.get(pk=account_id)
-        venue = venue_of(account)
-        trades = venue.trades_since(max(account.created_at, clock.now() - UNMATCHED_WINDOW))
-        client_ids = {row.client_order_id for row in trades if row.client_order_id is not None}
-        ours = {
-            order.client_order_id: order
-            for order in Order.objects.filter(account_id=account_id, client_order_id__in=client_ids)
-        }
-        _book_late(venue, ours, trades)
-        strangers = [row for row in trades if row.client_order_id not in ours]
-        known = set(
-            UnmatchedFill.objects.filter(
-                account_id=account_id, venue_trade_id__in=[row.trade.trade_id for row in strangers]
-            ).values_list("venue_trade_id", flat=True)
-        )
-        return [
-            _report_stranger(account, row.symbol, row.side, row.trade)
-            for row in strangers
-            if row.trade.trade_id not in known
-        ]
-
-
-def _book_late(venue: Venue, ours: dict[UUID, Order], trades: Iterable[VenueTrade]) -> None:
-    """Apply the venue's word on orders of ours that have executions we did not book."""
-    booked = _booked_ids(ours.values())
-    known = [(ours[row.client_order_id], row.trade) for row in trades if row.client_order_id in ours]
-    late = {order.pk: order for order, trade in known if trade.trade_id not in booked[order.pk]}
-    refs = [ref_of(order) for _, order in sorted(late.items())]
-    for client_id, report in (venue.find_many(refs) if refs else {}).items():
-        apply_report(ours[client_id], report)
-
-
-def _report_stranger(account: Account, symbol: str, side: Side, trade: Trade) -> UnmatchedFill:
-    with transaction.atomic():
-        row = UnmatchedFill.objects.create(
-            account=account,
-            venue_trade_id=trade.trade_id,
-            symbol=symbol,
-            side=side,
-            price=trade.price,
-            base=trade.base,
-            at=trade.at,
-        )
-        payload = {
-            "code": "unmatched_fill",
-            "level": "warning",
-            "message": f"{account.name}: the venue reports a {side} of {plain(trade.base)} {symbol} at "
-            f"{plain(trade.price)} that no order of yours here explains. It was not added to any deal.",
-            "account_id": account.pk,
-            "unmatched_fill_id": row.pk,
-        }
-        announce(account.pk, lambda: outbox.publish(people_of_account(account.pk), "notification", payload, account.pk))
-    return row
-
-
 # Every account ------------------------------------------------------------------------------------------------------
 
 
-def reconcile_all() -> Reconciled:
-    """Reconcile every account that has working orders, replays aside. One account's failure does not stop the rest."""
+def accounts_with_working_orders() -> list[int]:
+    """Return the ids of the accounts that have anything to settle, replays aside."""
     with all_accounts("reconciliation looks for accounts with working orders"):
         rows = Order.objects.filter(status__in=WORKING).exclude(account__exchange=REPLAY)
-        ids = list(rows.order_by("account_id").values_list("account_id", flat=True).distinct())
+        return list(rows.order_by("account_id").values_list("account_id", flat=True).distinct())
+
+
+def reconcile_all(account_ids: Iterable[int] | None = None) -> Reconciled:
+    """Reconcile these accounts, or every one that has working orders. One account's failure does not stop the rest."""
     result = Reconciled()
-    for account_id in ids:
-        try:
-            result.add(reconcile_account(account_id))
-        except Exception as error:  # noqa: BLE001 (the loop's edge)
-            _failed(result, account_id, error, "reconcile.account_failed")
+    for account_id in accounts_with_working_orders() if account_ids is None else account_ids:
+        _reconcile_safely(account_id, result)
     return result
 
 
-def monitor_resting() -> Reconciled:
-    """Match the resting orders of paper accounts with their market, then look what became of all resting orders."""
+def settle_at_start() -> Reconciled:
+    """Settle what was under way when the last process ended, before anything new is decided (F14, F18, F70).
+
+    Accounts are asked about side by side, so that a venue which does not answer keeps nobody waiting for longer than
+    its own time-outs.
+    """
+    account_ids = accounts_with_working_orders()
+    result = Reconciled()
+    if len(account_ids) < 2:
+        return reconcile_all(account_ids)
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(account_ids))) as pool:
+        for part in pool.map(_reconcile_in_thread, account_ids):
+            result.add(part)
+    return result
+
+
+def _reconcile_in_thread(account_id: int) -> Reconciled:
+    part = Reconciled()
+    try:
+        _reconcile_safely(account_id, part)
+    finally:
+        connection.close()
+    return part
+
+
+def settle_waiting(account_ids: Iterable[int]) -> None:
+    """Ask about orders of these accounts that have been without an answer for a moment, before they are looked at.
+
+    One query where there are none, which is nearly always. Those of recordings are settled by whoever replays them.
+    """
+    rows = Order.objects.filter(
+        account__in=list(account_ids), status__in=ON_THEIR_WAY, created_at__lte=clock.now() - A_MOMENT
+    ).exclude(account__exchange=REPLAY)
+    for account_id in rows.order_by("account_id").values_list("account_id", flat=True).distinct():
+        _reconcile_safely(account_id, Reconciled())
+
+
+def _reconcile_safely(account_id: int, result: Reconciled) -> None:
+    try:
+        result.add(reconcile_account(account_id))
+    except Exception as error:  # noqa: BLE001 (the loop's edge)
+        failed(result, account_id, error, "reconcile.account_failed")
+
+
+def resting_accounts() -> dict[int, str]:
+    """Return the accounts that have resting orders: the market of a paper account, "" for one on an exchange, by id."""
     with all_accounts("the monitor looks for accounts with resting orders"):
         rows = Order.objects.filter(status__in=RESTING, order_type=OrderType.LIMIT).exclude(account__exchange=REPLAY)
-        found = list(rows.order_by().values_list("account_id", "account__exchange", "account__kind").distinct())
+        found = rows.order_by().values_list("account_id", "account__exchange", "account__kind").distinct()
+        return {pk: exchange if kind == Account.Kind.PAPER else "" for pk, exchange, kind in sorted(found)}
+
+
+def monitor_resting(accounts: Mapping[int, str] | None = None) -> Reconciled:
+    """Match the resting orders of paper accounts with their market, then look what became of all resting orders.
+
+    ``accounts`` as :func:`resting_accounts` returns them; all of them by default.
+    """
+    found = resting_accounts() if accounts is None else accounts
     result = Reconciled()
     by_market: dict[str, list[int]] = defaultdict(list)
-    for account_id, exchange, kind in sorted(found):
-        if kind == Account.Kind.PAPER:
+    for account_id, exchange in found.items():
+        if exchange:
             by_market[exchange].append(account_id)
     for exchange, account_ids in by_market.items():
         _match(exchange, account_ids, result)
-    for account_id, *_ in sorted(found):
+    for account_id in found:
         try:
-            result.add(_poll(account_id))
+            result.add(poll_resting(account_id))
         except Exception as error:  # noqa: BLE001 (the loop's edge)
-            _failed(result, account_id, error, "resting.account_failed")
+            failed(result, account_id, error, "resting.account_failed")
     return result
 
 
@@ -324,10 +319,11 @@ def _match(exchange: str, account_ids: list[int], result: Reconciled) -> None:
             match_resting(exchange, clock.now(), account_ids)
     except Exception as error:  # noqa: BLE001 (the loop's edge: another market may still be matched)
         for account_id in account_ids:
-            _failed(result, account_id, error, "resting.match_failed")
+            failed(result, account_id, error, "resting.match_failed")
 
 
-def _poll(account_id: int) -> Reconciled:
+def poll_resting(account_id: int) -> Reconciled:
+    """Book what the account's resting orders got. Raises VenueUnavailable."""
     with acting_for_account(account_id):
         orders = [order for order in _working_of(account_id) if order.status in RESTING]
         fills = _ask(account_id, orders)
@@ -335,22 +331,8 @@ def _poll(account_id: int) -> Reconciled:
     return Reconciled(accounts=1, finished=finished, fills=fills)
 
 
-def report_all_unmatched_fills() -> Reconciled:
-    """Look for unexplained executions on every exchange account; paper venues trade for nobody else."""
-    with all_accounts("every exchange account is checked for executions of nobody"):
-        rows = Account.objects.filter(kind=Account.Kind.EXCHANGE, archived_at=None, credential__isnull=False)
-        ids = list(rows.order_by("pk").values_list("pk", flat=True))
-    result = Reconciled()
-    for account_id in ids:
-        try:
-            report_unmatched_fills(account_id)
-            result.accounts += 1
-        except Exception as error:  # noqa: BLE001 (the loop's edge)
-            _failed(result, account_id, error, "unmatched.account_failed")
-    return result
-
-
-def _failed(result: Reconciled, account_id: int, error: Exception, event: str) -> None:
+def failed(result: Reconciled, account_id: int, error: Exception, event: str) -> None:
+    """Note at a loop's edge what went wrong with an account."""
     result.failed[account_id] = error.code if isinstance(error, TradebotError) else type(error).__name__
     if isinstance(error, TradebotError):
         log.warning(event, account=account_id, code=error.code, error=error.message)

@@ -1,4 +1,6 @@
-"""What of an account's balances its open deals need: not free for new entries, by one definition for everybody.
+"""What of an account's balances is spoken for, by one definition for everybody.
+
+What its open deals need is not free for new entries (:func:`spoken_for`):
 
 * The base that open long deals hold is theirs until they sell it (F36).
 * Open short deals have to buy their base back: the quote for that is theirs, at the current price with the taker's fee,
@@ -7,21 +9,67 @@
 * A perpetual deal needs nothing: its venue holds the margin back, and closing it takes neither coins nor money.
 
 What a deal's own working closes have claimed is not in the free balance any more and is not counted twice (F31).
+
+What orders of ours have taken that the venue's figures may not show yet is not free either (:func:`unseen`): those that
+the venue has not answered about (F10), and on an exchange those whose first answer came after the balances were asked
+for. Counting one of them twice makes an order smaller or later; not counting it would spend its money twice.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, localcontext
+from typing import Final
 
-from positions.models import Position
-from positions.states import Direction
+from django.db.models import F, Q
+
+from accounts.models import VenueFunds
+from positions.models import Order, Position
+from positions.states import ENTRY_PURPOSES, Direction, OrderStatus, Side
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["spoken_for", "worth_per_base"]
+__all__ = ["ON_THEIR_WAY", "spoken_for", "unseen", "unseen_on_exchanges", "worth_per_base"]
 
 PriceOf = Callable[[Position], Decimal | None]
+ON_THEIR_WAY: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
+"""Orders that the venue may not know of yet."""
+FEE_ROOM: Final = Decimal("1.01")
+"""What a buy took besides its value: no spot venue's fee reaches a percent."""
+
+
+def unseen(account_id: int, currency: str) -> Decimal:
+    """Return how much of ``currency`` our orders took that the account's known balances may not show. Two queries."""
+    waiting = Order.objects.filter(account=account_id, hold_currency=currency, status__in=ON_THEIR_WAY)
+    total = sum(waiting.values_list("hold_amount", flat=True), ZERO)
+    return total + unseen_on_exchanges([account_id]).get((account_id, currency), ZERO)
+
+
+def unseen_on_exchanges(account_ids: Iterable[int]) -> dict[tuple[int, str], Decimal]:
+    """Return, by account and currency, what orders took whose first answer came after the balances were asked for.
+
+    An order that has filled meanwhile has no hold any more, but its money is gone: what it spent counts. One query, and
+    none of its rows is of a paper account, whose balances are true at any moment.
+    """
+    taken: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    asked = dict(VenueFunds.objects.filter(account__in=list(account_ids)).values_list("account_id", "asked_at"))
+    if not asked:
+        return taken
+    rows = Order.objects.filter(
+        Q(acknowledged_at__gt=F("account__venue_funds__asked_at")), ~Q(status__in=ON_THEIR_WAY), account__in=asked
+    )
+    rows = rows.annotate(leverage=F("position__perps_terms__leverage"))
+    for row in rows.only(
+        "account_id", "side", "purpose", "hold_currency", "hold_amount", "filled_base", "filled_quote"
+    ):
+        with localcontext(MONEY):
+            spent = row.filled_base if row.side == Side.SELL else row.filled_quote * FEE_ROOM
+            if row.leverage is not None:  # a perpetual: opening takes margin and fee, closing takes nothing
+                opens = row.purpose in ENTRY_PURPOSES
+                spent = row.filled_quote / row.leverage + row.filled_quote * (FEE_ROOM - ONE) if opens else ZERO
+            taken[row.account_id, row.hold_currency] += row.hold_amount + spent
+    return taken
 
 
 def spoken_for(

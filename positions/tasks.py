@@ -1,39 +1,119 @@
-"""Celery entry points of the order loops: each runs one service and records that it did."""
+"""Celery entry points of the order loops: each runs one service and records that it did.
+
+A loop finds out which accounts there is something to do for. Paper accounts it does itself, in one go. An account on an
+exchange becomes a task of its own, so that one whose venue is slow or away keeps no other one waiting (F67, F69).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from celery import shared_task
 
-from positions import perps_loop
+from accounts import balances
+from accounts.models import Account
+from positions import perps_loop, strangers
 from positions import reconcile as service
 from tradebot.core import health
+from tradebot.core.errors import TradebotError
+from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["monitor_resting", "reconcile", "report_unmatched_fills", "tend_perpetuals"]
+__all__ = [
+    "ask_for_balances",
+    "compare_account",
+    "monitor_resting",
+    "poll_account",
+    "reconcile",
+    "reconcile_account",
+    "refresh_account",
+    "report_unmatched_fills",
+    "tend_account",
+    "tend_perpetuals",
+]
 
 
 @shared_task
 def reconcile() -> None:
     """Ask the venues about every order that is not final."""
     with health.loop("reconcile", service.LOOPS["reconcile"]):
-        service.reconcile_all()
+        paper, live = _by_kind(service.accounts_with_working_orders())
+        _hand_out(reconcile_account, live, service.LOOPS["reconcile"])
+        service.reconcile_all(paper)
+
+
+@shared_task
+def reconcile_account(account_id: int) -> None:
+    """Ask one exchange about one account's orders."""
+    service.reconcile_all([account_id])
 
 
 @shared_task
 def monitor_resting() -> None:
     """Match resting paper orders and book what resting orders got."""
     with health.loop("resting orders", service.LOOPS["resting orders"]):
-        service.monitor_resting()
+        found = service.resting_accounts()
+        _hand_out(poll_account, [pk for pk, market in found.items() if not market], service.LOOPS["resting orders"])
+        service.monitor_resting({pk: market for pk, market in found.items() if market})
+
+
+@shared_task
+def poll_account(account_id: int) -> None:
+    """Book what one exchange account's resting orders got."""
+    service.monitor_resting({account_id: ""})
 
 
 @shared_task
 def report_unmatched_fills() -> None:
     """Report executions that belong to no order of ours."""
     with health.loop("unmatched fills", service.LOOPS["unmatched fills"]):
-        service.report_all_unmatched_fills()
+        _hand_out(compare_account, strangers.accounts_to_compare(), service.LOOPS["unmatched fills"])
+
+
+@shared_task
+def compare_account(account_id: int) -> None:
+    """Compare one exchange account's executions with ours."""
+    strangers.report_all_strangers([account_id])
+
+
+@shared_task
+def ask_for_balances() -> None:
+    """Ask the exchanges what their accounts hold."""
+    with health.loop("exchange balances", service.LOOPS["exchange balances"]):
+        _hand_out(refresh_account, strangers.accounts_to_compare(), service.LOOPS["exchange balances"])
+
+
+@shared_task
+def refresh_account(account_id: int) -> None:
+    """Ask one exchange what one account holds; a failure is written down with the account."""
+    with acting_for_account(account_id):
+        try:
+            balances.refresh(Account.objects.get(pk=account_id))
+        except TradebotError:
+            return  # noted where the pages find it
 
 
 @shared_task
 def tend_perpetuals() -> None:
     """Settle paper perpetuals, book what venues did by themselves, and see that brackets stand."""
     with health.loop("perpetuals", perps_loop.LOOPS["perpetuals"]):
-        perps_loop.tend_all()
+        paper, live = _by_kind(perps_loop.accounts_with_perpetuals())
+        _hand_out(tend_account, live, perps_loop.LOOPS["perpetuals"])
+        perps_loop.tend_all(paper)
+
+
+@shared_task
+def tend_account(account_id: int) -> None:
+    """Look after one exchange account's perpetuals."""
+    perps_loop.tend_all([account_id])
+
+
+def _by_kind(account_ids: list[int]) -> tuple[list[int], list[int]]:
+    with all_accounts("which of the accounts at hand are on an exchange"):
+        live = set(Account.objects.filter(pk__in=account_ids, kind=Account.Kind.EXCHANGE).values_list("pk", flat=True))
+    return [pk for pk in account_ids if pk not in live], sorted(live)
+
+
+def _hand_out(task: Any, account_ids: Iterable[int], every_seconds: int) -> None:
+    for account_id in account_ids:
+        task.apply_async(args=(account_id,), expires=max(every_seconds * 0.9, 1.0))

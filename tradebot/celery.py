@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.schedules import schedule
-from celery.signals import setup_logging, worker_ready
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 from kombu import Queue
+
+from tradebot.core import stopping
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradebot.settings")
 
@@ -36,6 +39,7 @@ app.conf.beat_schedule = {
     "perpetuals": _every(5, "positions.tasks.tend_perpetuals"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "unmatched fills": _every(300, "positions.tasks.report_unmatched_fills"),
+    "exchange balances": _every(30, "positions.tasks.ask_for_balances"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
     "products": _every(3600, "bots.tasks.refresh_products"),
@@ -55,12 +59,36 @@ app.conf.task_routes = {
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
     "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},
     "marketdata.tasks.recover_downloads": {"queue": MARKET_QUEUE},
+    # What waits for the exchange of one account waits where prices are waited for, and not in the cycle's way.
+    "positions.tasks.reconcile_account": {"queue": MARKET_QUEUE},
+    "positions.tasks.poll_account": {"queue": MARKET_QUEUE},
+    "positions.tasks.compare_account": {"queue": MARKET_QUEUE},
+    "positions.tasks.refresh_account": {"queue": MARKET_QUEUE},
 }
 
 
 @setup_logging.connect(dispatch_uid="our logging")
 def keep_our_logging(**kwargs: Any) -> None:
     """Django has configured logging (settings.LOGGING); a receiver here keeps Celery from configuring it again."""
+
+
+@celeryd_after_setup.connect(dispatch_uid="settle at start")
+def settle_before_the_first_look(instance: Any = None, **kwargs: Any) -> None:
+    """Ask what became of orders under way when the last process ended, before this worker takes any task (F18, F70)."""
+    if instance is None or CYCLE_QUEUE not in instance.app.amqp.queues.consume_from:
+        return
+    from positions.reconcile import settle_at_start
+
+    try:
+        settle_at_start()
+    except Exception:  # noqa: BLE001 (logged; the loops go on asking, and a start must not fail for it)
+        structlog.get_logger(__name__).exception("orders not settled at start")
+
+
+@worker_shutting_down.connect(dispatch_uid="begin nothing new")
+def begin_nothing_new(**kwargs: Any) -> None:
+    """Let looks under way end after the order that they are at; the worker waits for them."""
+    stopping.stop()
 
 
 @worker_ready.connect(dispatch_uid="first turn")

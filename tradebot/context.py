@@ -17,6 +17,7 @@ from accounts.selection import Choice, choices, in_view, narrowed, selected_acco
 from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.services import MarketCondition, MarketState, status
+from marketdata.wire.venues import LIVE
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core.models import GlobalSettings
@@ -195,8 +196,8 @@ def _accounts(count: int) -> str:
 def _strip_of(account: Account) -> Strip:
     if not account.is_paper:
         return Strip("live", "Live account:", account.name, "Orders here use real money.")
-    if account.exchange == sources.COINBASE:
-        return Strip("paper", "Paper account:", account.name, "Pretend money at Coinbase's real prices.")
+    if (venue := LIVE.get(account.exchange)) is not None:
+        return Strip("paper", "Paper account:", account.name, f"Pretend money at {venue.name}'s real prices.")
     if account.exchange == sources.REPLAY:
         return Strip("paper", "Paper account:", account.name, "Pretend money at recorded prices.")
     return Strip("paper", "Paper account:", account.name, "Pretend money at simulated prices.")

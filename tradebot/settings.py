@@ -315,8 +315,14 @@ SPECTACULAR_SETTINGS = {
 # Markets ------------------------------------------------------------------------------------------------------------
 MARKET = env.str("MARKET", default="auto")  # auto, coinbase or simulated: which market new paper accounts get
 COINBASE_URL = env.str("COINBASE_URL", default="https://api.coinbase.com")
+BINANCE_URL = env.str("BINANCE_URL", default="https://api.binance.com")
+KRAKEN_URL = env.str("KRAKEN_URL", default="https://api.kraken.com")
+BYBIT_URL = env.str("BYBIT_URL", default="https://api.bybit.com")
+OKX_URL = env.str("OKX_URL", default="https://www.okx.com")
+VENUE_TIMEOUT_SECONDS = env.float("VENUE_TIMEOUT_SECONDS", default=10.0)  # how long an answer may take
 SIMULATED_SEED = env.int("SIMULATED_SEED", default=7)
 PRICE_MAX_AGE_SECONDS = env.int("PRICE_MAX_AGE_SECONDS", default=60)
+BALANCE_MAX_AGE_SECONDS = env.int("BALANCE_MAX_AGE_SECONDS", default=120)  # older: what an exchange holds is not known
 PAPER_START: dict[str, Decimal] = {"BTC": Decimal(1), "ETH": Decimal(10), "USD": Decimal(100_000)}
 
 # Runtime ------------------------------------------------------------------------------------------------------------

@@ -76,10 +76,13 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class OrderRef:
-    """What identifies one order to a venue. ``venue_order_id`` is empty until it answered; ``sent_at`` is when the
-    order was sent at the earliest, where a venue has to be asked by time."""
+    """What identifies one order to a venue: our id, the venue's, or both.
 
-    client_order_id: UUID
+    ``venue_order_id`` is empty until it answered, ``client_order_id`` is None where only the venue's is known;
+    ``sent_at`` is when the order was sent at the earliest, where a venue has to be asked by time.
+    """
+
+    client_order_id: UUID | None
     symbol: str
     venue_order_id: str = ""
     sent_at: datetime | None = None

@@ -59,6 +59,7 @@ from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, 
 from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
 from accounts.exchanges.paper_rules import Costs, never_better, reachable, slipped, walked
+from accounts.exchanges.shape import LARGEST, check_shape
 from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder, PaperPerp, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
@@ -70,9 +71,6 @@ from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, S
 
 __all__ = ["PaperVenue", "match_resting"]
 
-LARGEST: Final = Decimal(10) ** 15
-"""Sizes and prices beyond this are nonsense and would not fit the columns once multiplied."""
-MOST_PLACES: Final = 18
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 FROM_OUTSIDE: Final = (PaperEntry.Kind.DEPOSIT, PaperEntry.Kind.WITHDRAWAL, PaperEntry.Kind.RESET)
 
@@ -129,11 +127,16 @@ class PaperVenue:
 
     def find(self, ref: OrderRef) -> OrderReport | None:
         """See :meth:`Venue.find`. Refused orders are known too, with status rejected and the code."""
-        return self._known(ref.client_order_id)
+        if ref.client_order_id is not None:
+            return self._known(ref.client_order_id)
+        reports = self._reports(PaperOrder.objects.filter(venue_order_id=ref.venue_order_id))
+        return reports[0] if reports else None
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
         """See :meth:`Venue.find_many`. Two queries."""
-        orders = PaperOrder.objects.filter(client_order_id__in=[ref.client_order_id for ref in refs])
+        orders = PaperOrder.objects.filter(
+            client_order_id__in=[ref.client_order_id for ref in refs if ref.client_order_id]
+        )
         return {report.client_order_id: report for report in self._reports(orders) if report.client_order_id}
 
     def open_orders(self) -> list[OrderReport]:
@@ -216,7 +219,7 @@ class PaperVenue:
         ``insufficient_funds``; on perpetuals ``no_position``, ``other_position``, ``bad_leverage``; each with the
         numbers behind it.
         """
-        _check_shape(order)
+        check_shape(order)
         if (known := self._known(order.client_order_id)) is not None:
             return _accepted(known)
         now = clock.now()
@@ -334,28 +337,6 @@ def _accepted(report: OrderReport) -> OrderReport:
     if report.status is OrderStatus.REJECTED:
         raise VenueRejected(report.error_code, report.error_text)
     return report
-
-
-def _check_shape(order: NewOrder) -> None:
-    """Raise VenueRejected for an order that makes no sense on any market (F23)."""
-    is_limit, is_buy = order.order_type is OrderType.LIMIT, order.side is Side.BUY
-    sizes = [size for size in (order.base_size, order.quote_size) if size is not None]
-    if len(sizes) != 1 or (order.quote_size is not None and (is_limit or not is_buy)):
-        raise VenueRejected("bad_order", "An order has a base size; only a market buy may have a quote size instead.")
-    if is_limit != (order.limit_price is not None):
-        raise VenueRejected("bad_order", "A limit order has a limit price, a market order has none.")
-    prices = [price for price in (order.limit_price, order.trigger_price) if price is not None]
-    for number in (*sizes, *prices):
-        if not isinstance(number, Decimal) or not number.is_finite() or not ZERO < number <= LARGEST:
-            raise VenueRejected("bad_order", f"{number} is not an amount above zero and up to {plain(LARGEST)}.")
-        if number != round(number, MOST_PLACES):
-            raise VenueRejected("bad_order", f"{number} has more than {MOST_PLACES} decimals.")
-    if len(order.symbol) > 40 or any(not 0 < len(part) <= 20 for part in order.symbol.partition("-")):
-        raise VenueRejected("bad_order", "That is no product.")
-    if order.expires_at is not None and (not is_limit or order.expires_at.tzinfo is None):
-        raise VenueRejected("bad_order", "Only limit orders expire, at an aware time.")
-    if order.trigger_price is not None and (is_limit or not order.reduce_only):
-        raise VenueRejected("bad_order", "Only a reduce-only market order has a trigger price.")
 
 
 def _check_leverage(order: NewOrder, product: Product) -> None:

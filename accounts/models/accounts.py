@@ -135,6 +135,9 @@ class VenueFunds(OwnedModel):
     maker_fee = AmountField(null=True, blank=True, help_text="Fraction of the quote amount.")
     taker_fee = AmountField(null=True, blank=True, help_text="Fraction of the quote amount.")
     fees_asked_at = models.DateTimeField(null=True, blank=True)
+    trades_checked_at = models.DateTimeField(
+        null=True, blank=True, help_text="Its list of executions was compared with ours up to then."
+    )
     failed_at = models.DateTimeField(null=True, blank=True, help_text="When the venue last failed to answer.")
     error_code = models.CharField(max_length=60, blank=True)
     error_text = models.CharField(max_length=300, blank=True)

@@ -21,6 +21,7 @@ from marketdata import history, sources
 from marketdata.history import Coverage
 from marketdata.models import HistoryDownload, Product
 from marketdata.timeframes import Timeframe
+from marketdata.wire.venues import LIVE
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
 
@@ -35,7 +36,7 @@ USUAL_DAYS: Final = 90
 DAY: Final = 86_400
 RECENT: Final = timedelta(minutes=30)
 MARKETS: Final = {
-    sources.COINBASE: "Coinbase",
+    **{slug: info.name for slug, info in LIVE.items()},
     sources.SIMULATED: "Simulated market",
     sources.REPLAY: "Recordings",
 }

@@ -5,20 +5,24 @@ from __future__ import annotations
 from functools import cache as remembered
 from typing import TYPE_CHECKING, Final
 
+from marketdata.wire.venues import LIVE
 from tradebot.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from marketdata.sources.base import MarketSource
     from marketdata.sources.coinbase import CoinbaseSource
+    from marketdata.sources.exchange import ExchangeSource
     from marketdata.sources.replay import ReplaySource
     from marketdata.sources.simulated import SimulatedSource
 
-__all__ = ["COINBASE", "REPLAY", "SIMULATED", "SLUGS", "default_market", "get"]
+__all__ = ["COINBASE", "EXCHANGES", "REPLAY", "SIMULATED", "SLUGS", "default_market", "get"]
 
 COINBASE: Final = "coinbase"
 SIMULATED: Final = "simulated"
 REPLAY: Final = "replay"
-SLUGS: Final = (COINBASE, SIMULATED, REPLAY)
+EXCHANGES: Final = tuple(LIVE)
+"""Markets of real exchanges: their prices are fetched and cached, the others' are computed."""
+SLUGS: Final = (*EXCHANGES, SIMULATED, REPLAY)
 
 DEFAULT_MARKET_KEY: Final = "market:default"
 DEFAULT_MARKET_SECONDS: Final = 300
@@ -34,6 +38,8 @@ def get(slug: str) -> MarketSource:
         return _simulated(settings.SIMULATED_SEED)
     if slug == REPLAY:
         return _replay()
+    if slug in LIVE:
+        return _exchange(slug, LIVE[slug].base_url())
     raise InvalidInput("unknown_market", f"There is no market {slug!r}.", field="exchange")
 
 
@@ -58,6 +64,13 @@ def _coinbase(base_url: str) -> CoinbaseSource:
     from marketdata.sources.coinbase import CoinbaseSource
 
     return CoinbaseSource(base_url)
+
+
+@remembered
+def _exchange(slug: str, base_url: str) -> ExchangeSource:
+    from marketdata.sources.exchange import ExchangeSource
+
+    return ExchangeSource(LIVE[slug], base_url)
 
 
 @remembered

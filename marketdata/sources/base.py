@@ -126,6 +126,15 @@ class MarketSource(ABC):
     def tickers(self, symbols: Iterable[str]) -> dict[str, Quote]:
         """Return quotes by symbol; a symbol whose price is not known is absent. Raises VenueUnavailable."""
 
+    def price_list(self) -> dict[str, Decimal]:
+        """Return the last price of every product that has one, in as few requests as the market offers, for what has to
+        be valued rather than traded. Raises VenueUnavailable.
+
+        By default: the last prices of all products that are online.
+        """
+        online = [product.symbol for product in self.products() if product.status == "online"]
+        return {symbol: quote.last for symbol, quote in self.tickers(online).items()}
+
     @abstractmethod
     def book(self, symbol: str, depth: int = 50) -> Book:
         """Return the best ``depth`` levels of each side. Raises VenueUnavailable, NotFound."""

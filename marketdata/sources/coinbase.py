@@ -173,6 +173,14 @@ class CoinbaseSource(MarketSource):
             clock.now(),
         )
 
+    def price_list(self) -> dict[str, Decimal]:
+        """See :meth:`MarketSource.price_list`: the product list carries prices, so one request has all of them."""
+        found: dict[str, Decimal] = {}
+        for row in self._product_rows({"product_type": "SPOT"}):
+            if row.get("price") not in (None, "", "0"):
+                found[str(row.get("product_id"))] = _price(row, "price")
+        return found
+
     def _ticker(self, symbol: str, asked_at: datetime, figures: tuple[float | None, float | None]) -> Quote:
         answer = self._get(f"{MARKET_PATH}/products/{quoted(symbol, safe='')}/ticker", {"limit": "1"})
         bid, ask = _price(answer, "best_bid"), _price(answer, "best_ask")

@@ -29,7 +29,7 @@ from tests.accounts.helpers import (
 )
 from tests.factories import AccountFactory, ProductFactory
 from tradebot.core import clock
-from tradebot.core.errors import MissingInformation, NotFound, VenueRejected
+from tradebot.core.errors import MissingInformation, NotFound, VenueDenied, VenueRejected
 from tradebot.core.scoping import acting_for_account, acting_for_accounts
 from tradebot.core.words import OrderStatus, OrderType, Side
 
@@ -421,8 +421,11 @@ def test_f51_the_venue_comes_from_the_account(account: Account) -> None:
     assert isinstance(made, PaperVenue)
     assert made.account_id == account.pk
     exchange = AccountFactory(kind=Account.Kind.EXCHANGE, exchange=LIVE)
-    with pytest.raises(MissingInformation):
+    with acting_for_account(exchange.pk), pytest.raises(VenueDenied) as caught:
         venue_of(exchange)
+    assert caught.value.code == "no_keys"
+    with pytest.raises(MissingInformation):
+        venue_of(AccountFactory(kind=Account.Kind.EXCHANGE, exchange="nowhere"))
     with pytest.raises(ValueError, match="paper"):
         PaperVenue(exchange)
 

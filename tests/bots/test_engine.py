@@ -19,7 +19,7 @@ from positions.reconcile import reconcile_account
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
 from tests.bots.world import World
 from tests.factories import AccountFactory, BotFactory, PaperTermsFactory, UserFactory
-from tradebot.core import clock
+from tradebot.core import clock, stopping
 from tradebot.core.models import GlobalSettings, LoopState
 from tradebot.core.scoping import ForeignRow, acting_for_account, detached, scope_or_none
 
@@ -84,7 +84,7 @@ def test_f1_a_leased_account_is_left_to_who_holds_the_lease():
     world = World({"AAA-USD": [100.0] * 3})
     bot = world.bot()
     with world.at(1) as now:
-        assert engine._lease([world.account.pk], "other worker", now) == {world.account.pk}
+        assert engine._lease([world.account.pk], "other worker", now) == {world.account.pk: "paper"}
     assert world.look(1, bot).bots == 0
     with world.at(1):
         engine._release([world.account.pk], "other worker")
@@ -147,6 +147,18 @@ def test_the_operators_pause_stops_opens_but_not_exits():
     assert [deal.status for deal in world.deals()] == [PositionStatus.CLOSED]
     with detached("test looks"):
         assert BotProduct.objects.get(bot=second).last_code == "trading_paused"
+
+
+def test_f70_a_worker_that_is_told_to_end_begins_no_new_order():
+    world = World({"AAA-USD": [100.0] * 3})
+    bot = world.bot()
+    stopping.stop()
+    try:
+        assert world.look(1, bot).orders == 0
+    finally:
+        stopping.go_on()
+    assert world.deals() == []
+    assert world.look(2, bot).orders == 1
 
 
 def test_f34_an_unknown_price_makes_no_order_and_says_so():

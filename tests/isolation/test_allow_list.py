@@ -29,8 +29,8 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "what a bot's owner thinks of coins decides what it opens, whoever acts; nothing but categories is returned",
     ),
     ("bots/engine.py", "all_accounts"): (
-        1,
-        "the dispatcher finds out whose bots are due; each account is then leased alone",
+        2,
+        "the dispatcher finds out whose bots are due, and which accounts wait for an exchange; each is leased alone",
     ),
     ("bots/backtesting/jobs.py", "all_accounts"): (
         2,
@@ -65,9 +65,11 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
     ("positions/reconcile.py", "all_accounts"): (
-        3,
-        "finds accounts with working orders, with resting orders, and exchange accounts; each is then handled alone",
+        2,
+        "finds accounts with working orders, and with resting orders; each is then handled alone",
     ),
+    ("positions/strangers.py", "all_accounts"): (1, "finds exchange accounts that have keys; each is handled alone"),
+    ("positions/tasks.py", "all_accounts"): (1, "tells which accounts are on an exchange: those get a task each"),
     ("tradebot/core/audit.py", "detached"): (1, "an audit entry belongs to the owner of the thing, whoever acted"),
     ("tradebot/core/scoping.py", "Scope(reason)"): (2, "what all_accounts() and detached() make"),
 }

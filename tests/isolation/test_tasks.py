@@ -23,6 +23,10 @@ def nothing(world: World) -> list[Any]:
     return []
 
 
+def foreign_account(world: World) -> list[Any]:
+    return [world.private["account"].pk]
+
+
 def foreign_chunk(world: World) -> list[Any]:
     """Bob's account with Ann's bots: what a dispatcher gone wrong would hand out."""
     with detached("the proof looks for Bob's account"):
@@ -54,8 +58,13 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "marketdata.tasks.download_history": foreign_download,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
+    "positions.tasks.ask_for_balances": nothing,
+    "positions.tasks.compare_account": foreign_account,
     "positions.tasks.monitor_resting": nothing,
+    "positions.tasks.poll_account": foreign_account,
     "positions.tasks.reconcile": nothing,
+    "positions.tasks.reconcile_account": foreign_account,
+    "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
@@ -65,6 +74,8 @@ OVER_ALL: Final = {
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
+    "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
+    "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",

@@ -13,6 +13,7 @@ import stamina
 from werkzeug import Request, Response
 
 from marketdata.sources.coinbase import CoinbaseSource
+from marketdata.sources.limiter import AddressLimiter
 from marketdata.timeframes import Timeframe
 from tests.marketdata.venue import Venue, cut, product_row, reply, status, text
 from tradebot.core.errors import NotFound, VenueUnavailable
@@ -193,19 +194,15 @@ def test_the_book_is_best_first(coinbase: CoinbaseSource, venue: Venue, moment: 
 
 
 def test_requests_never_exceed_the_allowance_of_a_second(venue: Venue, moment: datetime) -> None:
-    source = CoinbaseSource(venue.url, per_second=3)
-    with pytest.MonkeyPatch.context() as patched:
-        slept: list[float] = []
-        now = [1_000.0]
+    now, slept = [1_000.0], list[float]()
 
-        def sleep(seconds: float) -> None:
-            slept.append(seconds)
-            now[0] += seconds
+    def wait(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
 
-        patched.setattr("marketdata.sources.limiter.time.sleep", sleep)
-        patched.setattr("marketdata.sources.limiter.time.time", lambda: now[0])
-        for _ in range(7):
-            source.limiter.acquire()
+    limiter = AddressLimiter(venue.url, 3, now=lambda: now[0], wait=wait)
+    for _ in range(7):
+        limiter.acquire()
     assert slept == [1.0, 1.0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from accounts import balances
 from accounts.access import acting_for
 from accounts.exchanges import factory as exchanges
 from accounts.models import Account
@@ -28,6 +29,7 @@ from positions.states import Direction, OrderType, Purpose
 from tests.factories import AccountFactory, BotFactory, ProductFactory
 from tests.positions.outside import OutsideVenue
 from tradebot.core import clock
+from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account
 
 MOMENT = datetime(2026, 3, 2, 12, 0, 20, tzinfo=UTC)
@@ -44,6 +46,7 @@ class Desk:
 
     def intend_open(self, quote: str | Decimal = "100", **changes: Any) -> Order:
         """Write down a deal with a market base order of ``quote``."""
+        self.ask()
         intent = changes.pop("intent", None) or Intent(
             purpose=Purpose.BASE_ORDER, sequence=1, quote_size=Decimal(quote), reference_price=self.price
         )
@@ -79,8 +82,14 @@ class Desk:
 
     def place(self, position: Position, purpose: Purpose, sequence: int = 1, **values: Any) -> Order:
         """Write down and submit an order of a deal."""
+        self.ask()
         values.setdefault("reference_price", self.price)
         return execution.submit(execution.intend(position, Intent(purpose=purpose, sequence=sequence, **values)))
+
+    def ask(self) -> None:
+        """Ask the outside exchange what the account holds, as whoever acts does before."""
+        with suppress(TradebotError):
+            balances.refresh(self.account)
 
     @property
     def price(self) -> Decimal | None:

@@ -71,6 +71,8 @@ class OutsideVenue:
         self.shown_trades: dict[UUID, int] = {}
         self.strangers: list[VenueTrade] = []
         self.asked = 0
+        self.names_client_ids = True
+        """Whether the list of executions says which client id an order has."""
 
     # What a test does to it -------------------------------------------------------------------------------------------
 
@@ -119,6 +121,9 @@ class OutsideVenue:
         raise VenueRejected("not_offered", "not offered")
 
     def find(self, ref: OrderRef) -> OrderReport | None:
+        if ref.client_order_id is None:
+            known = [order for order in self.orders.values() if order.venue_order_id == ref.venue_order_id]
+            return self._report(known[0]) if known else None
         return self.find_many([ref]).get(ref.client_order_id)
 
     def find_many(self, refs: Sequence[OrderRef]) -> dict[UUID, OrderReport]:
@@ -147,7 +152,13 @@ class OutsideVenue:
 
     def trades_since(self, moment: datetime) -> list[VenueTrade]:
         ours = [
-            VenueTrade(trade, order.placed.symbol, order.placed.side, pk)
+            VenueTrade(
+                trade,
+                order.placed.symbol,
+                order.placed.side,
+                pk if self.names_client_ids else None,
+                order.venue_order_id,
+            )
             for pk, order in self.orders.items()
             for trade in order.trades
         ]

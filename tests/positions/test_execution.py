@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,7 +31,8 @@ from positions.states import (
 )
 from tests.factories import AccountFactory, BotFactory, ProductFactory
 from tests.positions.conftest import MOMENT, Desk
-from tests.positions.outside import Killed
+from tests.positions.outside import Fault, Killed
+from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, OrderRefused, VenueRejected, VenueUnavailable, VenueUnknown
 from tradebot.core.models import GlobalSettings
 from tradebot.core.money import amount_total
@@ -188,6 +191,7 @@ def test_f3_a_persisting_signal_places_one_close(outside: Desk) -> None:
 
 def test_f3_the_database_refuses_a_second_close_without_breaking_the_outer_transaction(outside: Desk) -> None:
     position = outside.open()
+    outside.ask()
     first = execution.intend(position, Intent(purpose=Purpose.TAKE_PROFIT, sequence=1))
     values = {name: getattr(first, name) for name in ("account", "position", "side", "order_type", "base_size")}
     with transaction.atomic():
@@ -492,9 +496,37 @@ def test_a_wallet_with_a_little_less_sells_what_there_is_and_notes_it(outside: D
 
 def test_an_unknown_balance_holds_no_close_up(outside: Desk) -> None:
     assert outside.venue is not None
-    position = outside.open("100")
+    order = outside.intend_open("100")
+    with clock.at(MOMENT + timedelta(seconds=1)):
+        position = execution.submit(order).position
+        outside.venue.fail("balances", VenueUnavailable())  # so what is known is older than the deal's coins
+        assert outside.place(position, Purpose.STOP_LOSS).position.status == PositionStatus.CLOSED
+
+
+def test_money_is_spent_on_a_recent_word_of_the_exchange_only(outside: Desk) -> None:
+    assert outside.venue is not None
+    outside.ask()
     outside.venue.fail("balances", VenueUnavailable())
-    assert outside.place(position, Purpose.STOP_LOSS).position.status == PositionStatus.CLOSED
+    with clock.at(MOMENT + intents.ENTRY_AGE + timedelta(seconds=1)), refused("balance_unknown"):
+        outside.intend_open()
+
+
+def test_f10_what_was_ordered_since_the_exchange_was_asked_is_not_free(outside: Desk) -> None:
+    """Filled, resting or unanswered: the answer that is known shows none of it."""
+    assert outside.venue is not None
+    outside.venue.wallet = {"USD": Decimal(1000)}
+    outside.ask()
+    many = {"max_active_deals": 9, "max_deals_per_pair": 9}
+    with clock.at(MOMENT + timedelta(seconds=1)):
+        outside.venue.faults["balances"] = deque(Fault(VenueUnavailable(), False) for _ in range(9))
+        outside.open("300", **many)
+        outside.open_limit("3", "90", **many)
+        outside.venue.fail("place", VenueUnknown())
+        outside.open("200", **many)
+        with refused("insufficient_balance"):
+            outside.intend_open("240", **many)
+        free = intents.free_balance(outside.account, "USD")
+        assert 1000 - 300 - 270 - 200 - 10 < free < 1000 - 300 - 270 - 200
 
 
 def test_an_unknown_balance_means_no_new_order(outside: Desk) -> None:

@@ -168,6 +168,6 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_deals(
         symbol = ("BTC-USD", "ETH-USD", "SOL-USD")[number % 3]
         paper.open("100", product=ProductFactory(symbol=symbol), **MANY)
         ended(paper, "1", MOMENT)
-    with django_assert_num_queries(4):  # the deals, their fills, their orders, the accounts' terms
+    with django_assert_num_queries(5):  # the deals, their fills, their orders, the accounts' terms and venues' fees
         rows = figures.deal_figures(Position.objects.select_related("product", "account"))
     assert len(rows) == 2 * deals

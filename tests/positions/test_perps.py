@@ -1,4 +1,4 @@
-"""Perpetual deals on the paper venue: opening, holds, results, closing, liquidation and funding through the protocol."""
+"""Perpetual deals on the paper venue: opening, holds, results, closing, liquidation, funding by the protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from positions.ledger import target_price
 from positions.manual import CloseState
 from positions.models import FundingPayment, Order, PerpsTerms, Position
 from positions.perps import OpenState
-from positions.perps_loop import tend_account, tend_all
+from positions.perps_loop import accounts_with_perpetuals, tend_account, tend_all
 from positions.reserves import spoken_for, worth_per_base
 from positions.states import Direction, ExitReason, OrderStatus, PositionStatus, Purpose, Side
 from tests.accounts.helpers import held, live_account, live_product, price, total
@@ -397,7 +397,7 @@ def test_f67_one_account_that_fails_does_not_stop_the_others(db: None) -> None:
     good, bad = PerpsTermsFactory(), PerpsTermsFactory(account__kind="exchange", account__exchange="nowhere")
     with detached("test"):
         Account.objects.filter(pk=bad.account_id).update(kind="exchange", exchange="nowhere")
-    done = tend_all()
+    done = tend_all(accounts_with_perpetuals())
     assert (done.accounts, done.deals) == (1, 1)
     assert done.failed == {bad.account_id: "venue_unsupported"}
     assert good.account_id not in done.failed

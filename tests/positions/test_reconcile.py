@@ -20,8 +20,9 @@ from positions import execution, reconcile, tasks
 from positions.booking import ref_of
 from positions.execution import Intent
 from positions.models import Fill, Order, Position, UnmatchedFill
-from positions.reconcile import FRESH, GRACE, reconcile_account, reconcile_all, report_unmatched_fills
+from positions.reconcile import FRESH, GRACE, reconcile_account, reconcile_all
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose, Side
+from positions.strangers import TOO_FRESH, report_strangers
 from tests.factories import AccountFactory, BotFactory, ExchangeCredentialFactory
 from tests.positions.conftest import MOMENT, Desk
 from tests.positions.outside import Killed
@@ -167,6 +168,7 @@ def test_f14_a_kill_at_any_step_of_a_close_ends_in_one_close(outside: Desk) -> N
     outside.venue.capabilities = replace(outside.venue.capabilities, lookup_is_definitive=True)
     for done in (False, True):
         position = outside.open("100", max_active_deals=9, max_deals_per_pair=9)
+        outside.ask()
         order = execution.intend(
             position, Intent(purpose=Purpose.STOP_LOSS, sequence=1, reference_price=outside.venue.price)
         )
@@ -345,8 +347,10 @@ def test_f11_executions_of_nobody_are_reported_once_and_never_adopted(outside: D
     assert outside.venue is not None
     position = outside.open("100")
     outside.venue.strangers = [stranger("x1", MOMENT), stranger("x0", MOMENT - timedelta(days=2))]
-    assert [row.venue_trade_id for row in report_unmatched_fills(outside.account.pk)] == ["x1"]
-    assert report_unmatched_fills(outside.account.pk) == []
+    assert report_strangers(outside.account.pk) == []  # its order may be being written down
+    with clock.at(MOMENT + TOO_FRESH):
+        assert [row.venue_trade_id for row in report_strangers(outside.account.pk)] == ["x1"]
+        assert report_strangers(outside.account.pk) == []
     assert UnmatchedFill.objects.count() == 1
     assert (Position.objects.count(), Fill.objects.count()) == (1, 1)
     position.refresh_from_db()
@@ -361,9 +365,30 @@ def test_f11_a_late_execution_of_an_order_of_ours_is_booked_where_it_belongs(out
     outside.venue.fill(order.client_order_id, "0.5")
     execution.cancel(order, "bot")
     del outside.venue.shown_trades[order.client_order_id]
-    assert report_unmatched_fills(outside.account.pk) == []
+    assert report_strangers(outside.account.pk) == []
     order.refresh_from_db()
     assert order.filled_base == Decimal("0.5")
+
+
+def test_f11_an_execution_whose_acceptance_was_lost_is_recognised_by_the_venues_own_id(outside: Desk) -> None:
+    """The list of executions names the venue's order only, and that is an id we never got to know."""
+    assert outside.venue is not None
+    order = outside.intend_open("100")
+    outside.venue.fail("place", VenueUnknown(), done=True)
+    execution.submit(order)
+    outside.venue.names_client_ids = False
+    with clock.at(MOMENT + TOO_FRESH):
+        assert report_strangers(outside.account.pk) == []
+    order.refresh_from_db()
+    assert (order.status, order.fills.count(), UnmatchedFill.objects.count()) == (OrderStatus.FILLED, 1, 0)
+
+
+def test_f11_what_happened_while_nobody_asked_for_days_is_still_compared(outside: Desk) -> None:
+    assert outside.venue is not None
+    assert report_strangers(outside.account.pk) == []
+    outside.venue.strangers = [stranger("x1", MOMENT + timedelta(days=1)), stranger("x2", MOMENT + timedelta(days=9))]
+    with clock.at(MOMENT + timedelta(days=10)):
+        assert len(report_strangers(outside.account.pk)) == 2
 
 
 # Resting orders at the paper venue, and the tasks ---------------------------------------------------------------------
@@ -408,6 +433,7 @@ def test_the_tasks_run_without_a_scope_and_leave_their_mark() -> None:
     tasks.reconcile.delay()
     tasks.monitor_resting.delay()
     tasks.report_unmatched_fills.delay()
+    tasks.ask_for_balances.delay()
     assert set(LoopState.objects.filter(failures=0).values_list("name", flat=True)) >= set(reconcile.LOOPS)
     assert not {name for name, _ in stale_loops()} & set(reconcile.LOOPS)
     with acting_for_account(account.pk):

@@ -1,24 +1,24 @@
-"""Whether this process was asked to end: long work looks here, puts itself back and leaves. Pure."""
+"""Whether this process has been told to end: then what was begun is finished, and no new order is begun (F70)."""
 
 from __future__ import annotations
 
 import threading
 
-__all__ = ["ask", "forget", "wanted"]
+__all__ = ["go_on", "is_stopping", "stop"]
 
-_asked = threading.Event()
-
-
-def ask() -> None:
-    """Ask the long work of this process to leave. May be called in a signal handler."""
-    _asked.set()
+_told = threading.Event()
 
 
-def wanted() -> bool:
-    """Return whether somebody asked."""
-    return _asked.is_set()
+def stop() -> None:
+    """Note that the process is to end. Called by whoever hears of it first."""
+    _told.set()
 
 
-def forget() -> None:
-    """Take the request back."""
-    _asked.clear()
+def is_stopping() -> bool:
+    """Return whether the process is to end."""
+    return _told.is_set()
+
+
+def go_on() -> None:
+    """Take it back. For processes that outlive a stop, which are those of tests."""
+    _told.clear()

@@ -46,7 +46,8 @@ POLL_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.5
 WEB_TIMEOUT_SECONDS: Final = 120.0
 LOOPS_TIMEOUT_SECONDS: Final = 15.0
-DRAIN_SECONDS: Final = 7.0
+DRAIN_SECONDS: Final = 25.0
+"""An order on its way to an exchange has its answer, or its time-out, by then (F70)."""
 VALKEY_STOP_SECONDS: Final = 1.5
 PORT_WAIT_SECONDS: Final = 3.0
 
