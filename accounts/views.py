@@ -20,6 +20,7 @@ from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting
 
 ENTRIES_PER_PAGE = 50
 
@@ -56,6 +57,7 @@ def account_list(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def account_new(request: SignedInRequest) -> HttpResponse:
     """Make a paper account."""
     if request.method == "GET":
@@ -82,6 +84,7 @@ def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_deposit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put paper money in."""
     return _money(request, pk, services.deposit, "deposit_form", "Put in")
@@ -89,6 +92,7 @@ def account_deposit(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take paper money out."""
     return _money(request, pk, services.withdraw, "withdraw_form", "Took out")
@@ -96,6 +100,7 @@ def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
     account = _own(request, pk)
@@ -112,6 +117,7 @@ def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
     account = _own(request, pk)
@@ -128,6 +134,7 @@ def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
     account = _own(request, pk)
@@ -144,6 +151,7 @@ def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
     account = _own(request, pk)
@@ -158,6 +166,7 @@ def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
     account = _own(request, pk)
@@ -172,6 +181,7 @@ def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
     account = _own(request, pk)
@@ -190,6 +200,7 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
     """End somebody's share of one's own account."""
     try:
@@ -202,6 +213,7 @@ def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpRespo
 
 @login_required
 @require_POST
+@acting
 def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give up one's own share of somebody else's account."""
     account = _account(request, pk)

@@ -24,6 +24,7 @@ from bots.models import Bot
 from bots.pages import bot_rows
 from positions.views import person
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
+from tradebot.core.once_pages import acting
 from tradebot.core.scoping import current_scope
 
 SHOWN_LINES: Final = 6
@@ -79,6 +80,7 @@ def _act(request: HttpRequest, pk: int, service: Callable[[Bot, str], Bot], done
 
 @login_required
 @require_POST
+@acting
 def bot_start(request: HttpRequest, pk: int) -> HttpResponse:
     """Start a bot."""
     return _act(request, pk, services.start_bot, "“{name}” is running.")
@@ -86,6 +88,7 @@ def bot_start(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def bot_stop(request: HttpRequest, pk: int) -> HttpResponse:
     """Stop a bot: it opens nothing more, and goes on managing its open deals."""
     return _act(
@@ -95,6 +98,7 @@ def bot_stop(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def bot_run(request: HttpRequest, pk: int) -> HttpResponse:
     """Look at the bot now and say what was decided."""
     bot = found_bot(pk, editable=True)
@@ -113,6 +117,7 @@ def bot_run(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def bot_archive(request: HttpRequest, pk: int) -> HttpResponse:
     """Put a bot away; its deals stay in the history."""
     bot = found_bot(pk, editable=True)
@@ -127,6 +132,7 @@ def bot_archive(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def bot_assign(request: HttpRequest, pk: int) -> HttpResponse:
     """Put a bot on another account."""
     found_bot(pk, editable=True)
@@ -143,6 +149,7 @@ def bot_assign(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def bot_clone(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a stopped bot like this one, on the same account."""
     bot = found_bot(pk, editable=True)
@@ -157,6 +164,7 @@ def bot_clone(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def bot_copy(request: HttpRequest, pk: int) -> HttpResponse:
     """Copy a bot to another account: first which one, then the copy."""
     bot = found_bot(pk, editable=True)
@@ -188,6 +196,7 @@ def bot_export(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def bot_import(request: HttpRequest) -> HttpResponse:
     """Make a bot from an exported file or text."""
     error: InvalidInput | None = None
@@ -234,6 +243,7 @@ def _problems(error: InvalidInput) -> list[tuple[str, str]]:
 
 @login_required
 @require_POST
+@acting
 def bot_save_template(request: HttpRequest, pk: int) -> HttpResponse:
     """Keep the bot's settings as a template of one's own."""
     bot = found_bot(pk)
@@ -248,6 +258,7 @@ def bot_save_template(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def template_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Remove a template of one's own."""
     try:
@@ -263,6 +274,7 @@ def template_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def bot_sell_all(request: HttpRequest, pk: int) -> HttpResponse:
     """Close every open deal of the bot at market: first what it comes to, then the answer for each deal."""
     return _bulk(request, pk, "sell", bulk.sell_all, "closed")
@@ -270,6 +282,7 @@ def bot_sell_all(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def bot_cancel_all(request: HttpRequest, pk: int) -> HttpResponse:
     """Give every open deal of the bot up and keep the coins: first which ones, then the answer for each deal."""
     return _bulk(request, pk, "cancel", bulk.cancel_all, "cancelled")

@@ -31,6 +31,7 @@ from positions.views import person
 from tradebot.core.api import Serializer
 from tradebot.core.decimals import MONEY, ZERO
 from tradebot.core.errors import InvalidInput, OrderRefused
+from tradebot.core.once_pages import acting_when
 from tradebot.core.viewsets import OwnedViewSet, validated
 from tradebot.templatetags.tradebot import amount
 
@@ -55,6 +56,7 @@ class _Rules:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("save")
 def deal_settings(request: HttpRequest, pk: int) -> HttpResponse:
     """Change the settings of one deal. The form's own buttons only change the form."""
     rows = Position.objects.editable().select_related("product", "account", "bot")

@@ -35,6 +35,7 @@ from positions import booking, ledger
 from positions.models import Order, Position
 from positions.states import (
     EXIT_PURPOSES,
+    MACHINES,
     MANUAL_PURPOSES,
     POSITION_ACTIVE,
     WORKING,
@@ -51,8 +52,6 @@ from tradebot.core.models import GlobalSettings
 __all__ = ["BotFacts", "Deal", "Facts", "compiled", "forget", "load", "money_of", "running_both_ways", "settings_of"]
 
 COMPILED_KEPT: Final = 20_000
-MACHINES: Final = frozenset({"bot", "system"})
-"""Actors of orders that no person placed."""
 AT_THE_VENUE: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 MISSED: Final = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 FAILED_LATELY: Final = timedelta(minutes=15)
@@ -177,7 +176,10 @@ class Deal:
 
     @property
     def missed_limit_exit(self) -> bool:
-        """Return whether the machine's latest limit close ended unfilled and nothing of the deal has filled since."""
+        """Return whether the machine's latest limit close ended unfilled and nothing of the deal has filled since.
+
+        One that a person has cancelled was not missed, it was not wanted: the machine judges anew.
+        """
         closes = (
             order
             for order in reversed(self.orders)
@@ -185,6 +187,8 @@ class Deal:
         )
         latest = next(closes, None)
         if latest is None or latest.status not in MISSED or latest.finished_at is None:
+            return False
+        if latest.cancel_actor and latest.cancel_actor not in MACHINES:
             return False
         filled_at = self.totals.last_fill_at
         return filled_at is None or filled_at <= latest.finished_at

@@ -30,6 +30,7 @@ from positions.deal_page import CHART_TIMEFRAMES, chart_timeframe
 from positions.views import person
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting_when
 from tradebot.core.scoping import current_scope
 
 PER_PAGE: Final = 50
@@ -154,6 +155,7 @@ def bot_candles(request: HttpRequest, pk: int, product_pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("save", "save_start")
 def bot_new(request: HttpRequest) -> HttpResponse:
     """Make a bot: empty, from a template, or like another one. The form's own buttons only change the form."""
     if request.method == "GET":
@@ -181,6 +183,7 @@ def bot_new(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("save")
 def bot_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a bot. Open deals keep the settings they opened with."""
     bot = found_bot(pk, editable=True)

@@ -7,16 +7,16 @@ download that was stopped or killed at any line goes on where it was.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import structlog
 from django.db import transaction
-from django.db.models import Count, IntegerField, OuterRef, Q, Subquery
+from django.db.models import Count, IntegerField, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from marketdata import sources
@@ -26,24 +26,22 @@ from marketdata.store import store
 from marketdata.timeframes import Timeframe
 from marketdata.wire.venues import LIVE
 from notifications import outbox
-from tradebot.core import clock, scoping, stopping
+from tradebot.core import clock, once, stopping, turns
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
-from tradebot.core.scoping import Scope, bound
 
 __all__ = [
     "Coverage",
     "base_for",
     "cancel_download",
     "coverage",
-    "download_waiting",
     "gaps_of",
     "progress_of",
     "read",
-    "recover_downloads",
     "remove_download",
     "run_download",
     "start_download",
     "stop_claimed",
+    "tell",
 ]
 
 log = structlog.get_logger(__name__)
@@ -208,18 +206,29 @@ def start_download(
             candles=count,
         )
     status = HistoryDownload.Status.RUNNING if inline else HistoryDownload.Status.QUEUED
+    begun = clock.now() if inline else None
     with transaction.atomic():
         if HistoryDownload.objects.filter(owner=user, status__in=UNDER_WAY).count() >= MOST_WAITING:
             raise InvalidInput(
                 "too_many_downloads", f"{MOST_WAITING} downloads are under way already. Wait for one to end."
             )
         row = HistoryDownload.objects.create(
-            owner=user, product=product, timeframe=wanted.value, start=first, end=last, cursor=first, status=status
+            owner=user,
+            product=product,
+            timeframe=wanted.value,
+            start=first,
+            end=last,
+            cursor=first,
+            status=status,
+            started_at=begun,
         )
+        once.acted("download", row.pk)
         old = HistoryDownload.objects.filter(owner=user, status__in=OVER).order_by("-id").values_list("pk", flat=True)
         HistoryDownload.objects.filter(pk__in=list(old[KEPT:])).delete()
     if not inline:
-        _hand_over(row)
+        from marketdata import downloads  # it knows this module
+
+        downloads.wake()
     return row
 
 
@@ -233,7 +242,7 @@ def cancel_download(download: HistoryDownload) -> HistoryDownload:
         if row.status in UNDER_WAY or row.finished_at == now:
             row.cancel_requested = True
             row.save(update_fields=["status", "finished_at", "cancel_requested"])
-    _tell(row)
+    tell(row)
     return row
 
 
@@ -279,33 +288,31 @@ def _seconds(moment: datetime | int, field: str) -> int:
 # Carrying it out ----------------------------------------------------------------------------------------------------
 
 
-def download_waiting(owner_id: int, pk: int, progress: Callable[[float], None] | None = None) -> bool:
-    """Claim and carry out a waiting download of that person. Returns whether there was one."""
-    with bound(Scope(owner_id=owner_id)):
-        claimed = HistoryDownload.objects.filter(pk=pk, status=HistoryDownload.Status.QUEUED).update(
-            status=HistoryDownload.Status.RUNNING, touched_at=clock.now()
-        )
-        if not claimed:
-            return False
-        run_download(HistoryDownload.objects.select_related("product").get(pk=pk), progress)
-        return True
-
-
 def run_download(
-    download: HistoryDownload, progress: Callable[[float], None] | None = None, *, tell: bool = True
+    download: HistoryDownload,
+    progress: Callable[[float], None] | None = None,
+    *,
+    tell: bool = True,
+    seconds: float | None = None,
 ) -> HistoryDownload:
-    """Fetch what is missing, page by page. Failures are stored with the row in words, not raised."""
+    """Fetch what is missing, page by page, and return the row. Failures are stored with it in words, not raised.
+
+    After ``seconds`` it stops between two pages and is still running: somebody is to go on with it.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
     try:
-        complete = _fetch(download, progress, tell)
+        complete = _fetch(download, progress, tell, until)
     except TradebotError as error:
         return _finish(download, HistoryDownload.Status.FAILED, tell, error=error.message[:300])
     except Exception as error:  # a worker's edge: the person is told, the log has the rest
         log.exception("history.download_failed", download=download.pk)
         _finish(download, HistoryDownload.Status.FAILED, tell, error=f"{type(error).__name__}: {error}"[:300])
         raise
+    if complete is None:
+        return download
     if not complete:
         return _finish(download, HistoryDownload.Status.CANCELLED, tell)
-    if stopping.wanted():
+    if stopping.is_stopping():
         return _give_back(download)
     base = _base(download)
     download.gaps = gaps_of(download.product, base, base.open_time(download.start), download.end)
@@ -314,11 +321,13 @@ def run_download(
 
 def stop_claimed(download: HistoryDownload) -> None:
     """End a download that the caller has stopped working on."""
-    _finish(download, HistoryDownload.Status.CANCELLED, tell=False)
+    _finish(download, HistoryDownload.Status.CANCELLED, is_told=False)
 
 
-def _fetch(download: HistoryDownload, progress: Callable[[float], None] | None, tell: bool) -> bool:
-    """Return whether everything was fetched; false: somebody wants it to stop."""
+def _fetch(
+    download: HistoryDownload, progress: Callable[[float], None] | None, is_told: bool, until: float | None
+) -> bool | None:
+    """Return whether everything was fetched; false: somebody wants it to stop; None: its time is over, more is left."""
     product, base = download.product, _base(download)
     source = sources.get(product.exchange)
     page = PAGE[product.exchange]
@@ -338,13 +347,15 @@ def _fetch(download: HistoryDownload, progress: Callable[[float], None] | None, 
         download.cursor = max(download.cursor, download.end - left, download.start)
         if not _touch(download):
             return False
-        if tell and (moment := clock.now().timestamp()) - last_told >= TELL_SECONDS:
+        if is_told and (moment := clock.now().timestamp()) - last_told >= TELL_SECONDS:
             last_told = moment
-            _tell(download)
+            tell(download)
         if progress is not None:
             progress(progress_of(download))
-        if settled < last or stopping.wanted():
+        if settled < last or stopping.is_stopping():
             break
+        if until is not None and time.monotonic() >= until:
+            return None
     return not HistoryDownload.objects.filter(pk=download.pk, cancel_requested=True).exists()
 
 
@@ -392,17 +403,18 @@ def _count(first: int, last: int, base: Timeframe) -> int:
 
 def _touch(download: HistoryDownload) -> bool:
     """Store how far it has come. Returns whether to go on."""
-    rows = HistoryDownload.objects.filter(pk=download.pk, status=HistoryDownload.Status.RUNNING, cancel_requested=False)
+    rows = turns.claimed(download).filter(cancel_requested=False)
     return bool(rows.update(cursor=download.cursor, candles=download.candles, touched_at=clock.now()))
 
 
-def _finish(download: HistoryDownload, status: str, tell: bool, error: str = "") -> HistoryDownload:
+def _finish(download: HistoryDownload, status: str, is_told: bool, error: str = "") -> HistoryDownload:
+    """End a download that is this worker's. One that it has lost meanwhile stays as it is."""
     now = clock.now()
+    rows = turns.claimed(download)
     download.status, download.error, download.finished_at, download.touched_at = status, error, now, now
     if status == HistoryDownload.Status.FINISHED:
         download.cursor = download.end
-    rows = HistoryDownload.objects.filter(pk=download.pk, status=HistoryDownload.Status.RUNNING)
-    rows.update(
+    done = rows.update(
         status=status,
         error=error,
         finished_at=now,
@@ -411,41 +423,16 @@ def _finish(download: HistoryDownload, status: str, tell: bool, error: str = "")
         candles=download.candles,
         gaps=download.gaps,
     )
-    if tell:
-        _tell(download)
+    if is_told and done:
+        tell(download)
     return download
 
 
 def _give_back(download: HistoryDownload) -> HistoryDownload:
     """Put a download back into the queue: this process is asked to end."""
-    rows = HistoryDownload.objects.filter(pk=download.pk, status=HistoryDownload.Status.RUNNING)
-    # Touched long ago, so that the next look for lost ones hands it out again at once.
-    rows.update(status=HistoryDownload.Status.QUEUED, touched_at=clock.now() - STALE_AFTER - timedelta(seconds=1))
+    turns.claimed(download).update(status=HistoryDownload.Status.QUEUED, touched_at=clock.now())
+    download.status = HistoryDownload.Status.QUEUED
     return download
-
-
-def recover_downloads() -> int:
-    """Hand over again what waits, and what a worker that died has left. Returns how many were handed over."""
-    limit = clock.now() - STALE_AFTER
-    lost = Q(status=HistoryDownload.Status.RUNNING, touched_at__lt=limit)
-    waiting = Q(status=HistoryDownload.Status.QUEUED, touched_at__lt=limit)
-    with scoping.all_accounts("finds downloads whose worker died; each is carried out for its owner alone"):
-        HistoryDownload.objects.filter(lost, cancel_requested=True).update(
-            status=HistoryDownload.Status.CANCELLED, finished_at=clock.now()
-        )
-        rows = list(HistoryDownload.objects.filter(lost | waiting))
-        HistoryDownload.objects.filter(pk__in=[row.pk for row in rows]).update(
-            status=HistoryDownload.Status.QUEUED, touched_at=clock.now()
-        )
-    for row in rows:
-        _hand_over(row)
-    return len(rows)
-
-
-def _hand_over(row: HistoryDownload) -> None:
-    from marketdata import tasks  # they know this module
-
-    transaction.on_commit(partial(tasks.download_history.delay, row.owner_id, row.pk))
 
 
 def _locked(download: HistoryDownload) -> HistoryDownload:
@@ -456,7 +443,8 @@ def _locked(download: HistoryDownload) -> HistoryDownload:
     return row
 
 
-def _tell(row: HistoryDownload) -> None:
+def tell(row: HistoryDownload) -> None:
+    """Tell the owner's open pages how the download stands."""
     outbox.push(
         [row.owner_id],
         "task",

@@ -204,6 +204,7 @@ class HistoryDownload(OwnedModel):
     error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(default=clock.now)
     touched_at = models.DateTimeField(default=clock.now, help_text="When a worker last made progress.")
+    started_at = models.DateTimeField(null=True, blank=True, help_text="When a worker last claimed it.")
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

@@ -26,6 +26,7 @@ from positions.states import POSITION_ACTIVE, Direction
 from positions.views import found_deal, person
 from tradebot.core.decimals import ceil_to, floor_to, plain
 from tradebot.core.errors import InvalidInput, TradebotError
+from tradebot.core.once_pages import acting
 
 SHARES = (25, 50, 75, 100)
 
@@ -64,6 +65,7 @@ def _act(request: HttpRequest, pk: int, service: Callable[[Position, str], Any])
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def deal_close(request: HttpRequest, pk: int) -> HttpResponse:
     """Close at market, all or a part: first what it would come to, then the honest answer to doing it."""
     deal = found_deal(pk, editable=True)
@@ -113,6 +115,7 @@ class _PriceHint:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def deal_limit_close(request: HttpRequest, pk: int) -> HttpResponse:
     """Close at a limit: place one, or change the one that rests."""
     deal = found_deal(pk, editable=True)
@@ -140,6 +143,7 @@ def _usual_price(deal: Position) -> dict[str, str]:
 
 @login_required
 @require_POST
+@acting
 def deal_limit_change(request: HttpRequest, pk: int) -> HttpResponse:
     """Give the limit close that rests another price or another end."""
     deal = found_deal(pk, editable=True)
@@ -149,6 +153,7 @@ def deal_limit_change(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def deal_limit_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Cancel the limit close that rests."""
     return _act(request, pk, limit_close.cancel)
@@ -225,6 +230,7 @@ def deal_ticker(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def deal_add_funds(request: HttpRequest, pk: int) -> HttpResponse:
     """Add to a deal within its ceiling, or raise that with it."""
     deal = found_deal(pk, editable=True)
@@ -251,6 +257,7 @@ def deal_add_funds(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def deal_cancel_add(request: HttpRequest, pk: int) -> HttpResponse:
     """Cancel the addition that rests."""
     return _act(request, pk, funds.cancel_add)
@@ -263,6 +270,7 @@ def _cent(deal: Position) -> Decimal:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def deal_ceiling(request: HttpRequest, pk: int) -> HttpResponse:
     """Set the most that a deal may spend."""
     deal = found_deal(pk, editable=True)
@@ -287,6 +295,7 @@ def deal_ceiling(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting
 def deal_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Give a deal up without selling: its orders are cancelled, its coins stay."""
     deal = found_deal(pk, editable=True)
@@ -303,6 +312,7 @@ def deal_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def deal_note(request: HttpRequest, pk: int) -> HttpResponse:
     """Keep a note with the deal."""
     deal = found_deal(pk, editable=True)

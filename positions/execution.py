@@ -35,8 +35,8 @@ from positions.booking import (
 )
 from positions.intents import Intent, PerpsOpening, client_order_id, free_balance, intend, intend_open, next_sequence
 from positions.models import Order, PerpsTerms
-from positions.states import EXIT_PURPOSES, FINAL, OrderStatus, OrderType, Side
-from tradebot.core import clock
+from positions.states import EXIT_PURPOSES, FINAL, MACHINES, OrderStatus, OrderType, Side
+from tradebot.core import clock, once
 from tradebot.core.errors import MissingInformation, VenueDenied, VenueError, VenueRejected, VenueThrottled
 from tradebot.core.words import MarginMode
 
@@ -44,6 +44,7 @@ __all__ = [
     "Intent",
     "PerpsOpening",
     "apply_report",
+    "as_placed",
     "cancel",
     "client_order_id",
     "close_as_dust",
@@ -84,7 +85,7 @@ def send(order: Order) -> Order:
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
         return order
     try:
-        report = venue.place(_new_order(order))
+        report = venue.place(as_placed(order))
     except (VenueRejected, VenueThrottled) as error:  # both mean that nothing was placed
         log.info("order.rejected", order=order.pk, code=error.code)
         conclude(order, OrderStatus.REJECTED, error.code, error.message)
@@ -97,7 +98,8 @@ def send(order: Order) -> Order:
     return order
 
 
-def _new_order(order: Order) -> NewOrder:
+def as_placed(order: Order) -> NewOrder:
+    """Return the order in the words of the venue contract."""
     placed = NewOrder(
         client_order_id=order.client_order_id,
         symbol=order.position.product.symbol,
@@ -141,10 +143,13 @@ def _request_cancel(order: Order, actor: str) -> bool:
     """Note that ``order`` is to be cancelled; return whether the venue has to be asked."""
     with transaction.atomic(durable=True):
         lock_order(order)
+        if order.status not in FINAL and (not order.cancel_actor or order.cancel_actor in MACHINES):
+            write(order, cancel_actor=actor[:254])
+            once.acted("cancel", order.pk)
         if order.status == OrderStatus.INTENDED:
             conclude(order, OrderStatus.CANCELLED, "", f"Cancelled by {actor} before it was sent.")
         elif order.status not in FINAL:
-            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {actor}."[:300])
+            write(order, cancel_requested_at=clock.now(), error_text=f"Cancelled by {order.cancel_actor}."[:300])
     return order.status not in FINAL
 
 

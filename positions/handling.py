@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -47,6 +47,11 @@ log = structlog.get_logger(__name__)
 
 LARGEST: Final = Decimal(10) ** 18
 """No price or amount that a person means reaches it; what is stored has two digits of room above."""
+_MARKET_CLOSE: Final[dict[str, Any]] = {
+    "purpose__in": SINGLE_EXITS,
+    "order_type": OrderType.MARKET,
+    "cancel_requested_at": None,
+}
 LONGEST_ORDER: Final = timedelta(days=366)
 
 
@@ -106,9 +111,7 @@ def market_close_under_way(position: Position, *, is_part: bool = False) -> Orde
     One that this look finds filled has sold a part, unless the deal has ended: whoever asks for a part (``is_part``)
     asks for that one again, and whoever asks for all means the rest.
     """
-    order = position.orders.filter(
-        status__in=WORKING, purpose__in=SINGLE_EXITS, order_type=OrderType.MARKET, cancel_requested_at=None
-    ).first()
+    order = position.orders.filter(status__in=WORKING, **_MARKET_CLOSE).first()
     if order is None:
         return None
     _look(position)
@@ -129,14 +132,25 @@ def _look(position: Position) -> None:
 # Orders ---------------------------------------------------------------------------------------------------------------
 
 
-def stop_orders(position: Position, actor: str, nothing: str = "Nothing was sold", **wanted: object) -> list[Order]:
+def stop_orders(
+    position: Position,
+    actor: str,
+    nothing: str = "Nothing was sold",
+    *,
+    spare_market_close: bool = False,
+    **wanted: Any,
+) -> list[Order]:
     """Cancel the deal's working orders, or the ``wanted`` ones (``purpose=…``, ``pk=…``), know their final state and
     return them (F19).
 
     ``nothing`` says what was not done when a cancel is not confirmed: then OrderRefused (``cancel_unconfirmed``) is
-    raised.
+    raised. ``spare_market_close`` leaves a market close alone that nobody wants cancelled: a stop of the machine or
+    another request may have written it down a moment ago, and of two closes none would be left (F21). Whoever spares it
+    looks for it afterwards (:func:`market_close_under_way`).
     """
     working = position.orders.filter(status__in=WORKING, **wanted)
+    if spare_market_close:
+        working = working.exclude(**_MARKET_CLOSE)
     orders = list(working.select_related("account", "position__product"))
     for order in orders:
         execution.cancel(order, actor)

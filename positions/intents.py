@@ -59,7 +59,7 @@ from positions.states import (
     Side,
     side_of,
 )
-from tradebot.core import clock
+from tradebot.core import clock, once
 from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, plain, quantize
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
@@ -626,7 +626,7 @@ def _proposed(
 
 def _insert(position: Position, account: Account, intent: Intent, sized: _Sized) -> Order:
     levels = max(intent.levels, 1) if intent.purpose is Purpose.SAFETY_ORDER else intent.levels
-    return Order.objects.create(
+    order: Order = Order.objects.create(
         account=account,
         position=position,
         client_order_id=client_order_id(position.uid, intent.purpose, intent.sequence),
@@ -646,3 +646,5 @@ def _insert(position: Position, account: Account, intent: Intent, sized: _Sized)
         hold_amount=sized.hold_amount,
         actor=intent.actor[:254],
     )
+    once.acted("order", order.pk)
+    return order

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from positions import execution, handling
 from positions.execution import Intent
@@ -120,7 +120,9 @@ def place(
         raise OrderRefused("limit_close_working", "This deal has a limit close already. Change or cancel that one.")
     if handling.market_close_under_way(position) is not None:
         raise OrderRefused("close_working", "A close of this deal is on its way already.")
-    handling.stop_orders(position, actor, "Nothing was placed")
+    handling.stop_orders(position, actor, "Nothing was placed", spare_market_close=True)
+    if handling.market_close_under_way(position) is not None:  # written down meanwhile
+        raise OrderRefused("close_working", "A close of this deal is on its way already.")
     if position.status in POSITION_FINAL:
         return _answer(position, actor, "limit_close_placed", LimitState.CLOSED, None, raced=True)
     size = handling.part_to_close(position, base, share_pct, price)
@@ -202,7 +204,7 @@ def _price(position: Position, price: Decimal) -> Decimal:
     return price
 
 
-def _end(position: Position, actor: str, order: Order, **wanted: object) -> Order:
+def _end(position: Position, actor: str, order: Order, **wanted: Any) -> Order:
     """Cancel the ``wanted`` orders, ``order`` among them, know their final state, and return it as it is then."""
     handling.stop_orders(position, actor, "Nothing was changed", **wanted)
     order.refresh_from_db()

@@ -2,9 +2,9 @@
 
 Closing at market:
 
-1. A market close that is already on its way is not doubled: the answer says that it is working.
-2. Every working order of the deal is cancelled and its final state known before anything is sold (F19, F21). If the
-   venue does not confirm a cancel, nothing is sold and the answer says so.
+1. A market close that is already on its way is neither doubled nor cancelled: the answer says that it is working.
+2. Every other working order of the deal is cancelled and its final state known before anything is sold (F19, F21). If
+   the venue does not confirm a cancel, nothing is sold and the answer says so.
 3. What then remains, or the part of it that was asked for, is closed, really at market. A remainder too small to trade
    closes as dust (F29).
 4. The answer is what the venue said: closed, or sent and not confirmed yet. A refusal is raised, never reported as
@@ -132,7 +132,10 @@ def close_at_market(
     if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:
         return Closing(position, _state_of(position, order), order)
     kept = BRACKET_PURPOSES if position.product.is_perpetual else frozenset()
-    handling.stop_orders(position, actor, purpose__in=sorted(frozenset(Purpose) - kept))
+    wanted = sorted(frozenset(Purpose) - kept)
+    handling.stop_orders(position, actor, spare_market_close=True, purpose__in=wanted)
+    if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:  # written down meanwhile
+        return Closing(position, _state_of(position, order), order)
     if position.status in POSITION_FINAL:  # a fill that raced with the cancel ended it, or it never held anything
         held = position.status == PositionStatus.CLOSED
         return _answer(position, actor, CloseState.CLOSED if held else CloseState.NOTHING_HELD)

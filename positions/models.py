@@ -168,6 +168,9 @@ class Order(OwnedModel):
     error_text = models.CharField(max_length=300, blank=True)
     actor = models.CharField(max_length=254, default="bot", help_text="bot, system, or the person's e-mail.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_actor = models.CharField(
+        max_length=254, blank=True, help_text="Who asked for the cancel; a person's name is never replaced."
+    )
     not_found_at = models.DateTimeField(
         null=True, blank=True, help_text="When the venue first said that it does not know it."
     )

@@ -6,9 +6,10 @@
    decision behind it is stale, so it is ended as ``stale_intent``.
 2. The others are asked for by client id in one round trip. What the venue knows is applied.
 3. What it does not know: where its lookup is definitive, a young order is put again under the same client id, which
-   cannot make a second one (F5), unless it is to be cancelled, and an old one never arrived. Elsewhere "not found" is
-   noted first, and believed only after a grace period and a second look (F12). An order that the venue had acknowledged
-   before is never sent again.
+   cannot make a second one (F5), unless it is to be cancelled. An old one is given up at the venue first
+   (``Venue.forget``), so that a call which hangs cannot make it an order afterwards; then it never arrived. Elsewhere
+   "not found" is noted first, and believed only after a grace period and a second look (F12). An order that the venue
+   had acknowledged before is never sent again.
 4. An order that somebody asked to cancel is asked to cancel again.
 5. Entries still working in a deal whose close has emptied it are cancelled (F22).
 
@@ -30,11 +31,11 @@ from typing import Final
 import structlog
 from django.db import connection, transaction
 
-from accounts.exchanges.base import OrderReport, Venue
+from accounts.exchanges.base import NEVER_ARRIVED, OrderReport, Venue
 from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from positions.booking import apply_report, conclude, ref_of, remaining_base, write
-from positions.execution import cancel, send, submit
+from positions.execution import as_placed, cancel, send, submit
 from positions.models import Fill, Order
 from positions.reserves import ON_THEIR_WAY
 from positions.states import (
@@ -153,7 +154,7 @@ def _ask(account_id: int, orders: Sequence[Order]) -> int:
     for order in orders:
         try:
             report = reports.get(order.client_order_id)
-            if report is None:
+            if report is None or _is_forgotten(report):
                 _settle_missing(order, venue)
             elif _is_news(order, report, booked[order.pk]):
                 fills += len(apply_report(order, report))
@@ -176,6 +177,11 @@ def _is_news(order: Order, report: OrderReport, booked: set[str]) -> bool:
     return report.status != order.status or any(trade.trade_id not in booked for trade in report.trades)
 
 
+def _is_forgotten(report: OrderReport) -> bool:
+    """Return whether an earlier run has given this id up at the venue, and did not come to write that down here."""
+    return report.status is OrderStatus.REJECTED and report.error_code == NEVER_ARRIVED
+
+
 def _settle_missing(order: Order, venue: Venue) -> None:
     """Decide about an order that the venue says it does not know."""
     now = clock.now()
@@ -191,8 +197,14 @@ def _settle_missing(order: Order, venue: Venue) -> None:
         if order.cancel_requested_at is None:
             send(order)
         return
+    else:
+        # Whoever was to send it may be no more than slow: from here on its call is answered with a refusal.
+        report = venue.forget(as_placed(order))
+        if not _is_forgotten(report):
+            apply_report(order, report)
+            return
     if order.status == OrderStatus.SUBMITTED and order.cancel_requested_at is None:
-        conclude(order, OrderStatus.REJECTED, "never_arrived", "The venue never received it.")
+        conclude(order, OrderStatus.REJECTED, NEVER_ARRIVED, "The venue never received it.")
     elif order.status == OrderStatus.SUBMITTED:
         conclude(order, OrderStatus.CANCELLED, "", "It was cancelled before the venue received it.")
     else:

@@ -17,6 +17,7 @@ __all__ = [
     "EXIT_PURPOSES",
     "EXIT_REASON_OF",
     "FINAL",
+    "MACHINES",
     "MANUAL_PURPOSES",
     "POSITION_ACTIVE",
     "POSITION_FINAL",
@@ -142,6 +143,9 @@ SINGLE_EXITS: Final = EXIT_PURPOSES - BRACKET_PURPOSES - {Purpose.LIQUIDATION}
 
 MANUAL_PURPOSES: Final = frozenset({Purpose.MANUAL_ADD, Purpose.MANUAL_CLOSE, Purpose.LIMIT_CLOSE})
 """Placed by a person: never repriced or replaced by the machine (F17)."""
+
+MACHINES: Final = frozenset({"bot", "system", "venue"})
+"""Actors that are no person."""
 
 PROTECTIVE_PURPOSES: Final = frozenset(
     {

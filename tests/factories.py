@@ -50,7 +50,7 @@ from positions.models import Bracket, Fill, FundingPayment, Order, PerpsTerms, P
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
-from tradebot.core.models import AuditEntry
+from tradebot.core.models import ActionKey, AuditEntry
 from tradebot.core.scoping import detached
 from tradebot.core.words import OrderStatus, OrderType, Side
 
@@ -607,3 +607,18 @@ class AuditEntryFactory(_Factory):
     actor = factory.LazyAttribute(lambda o: o.user.email if o.user else "system")
     action = "tested"
     target = "something"
+
+
+class ActionKeyFactory(_Factory):
+    class Meta:
+        model = ActionKey
+
+    user = factory.SubFactory(UserFactory)
+    route = "/somewhere/"
+    key = factory.Sequence(lambda number: f"key-{number}")
+    digest = "0" * 64
+    claim = factory.LazyFunction(uuid.uuid4)
+    lease_until = factory.LazyFunction(clock.now)
+    finished_at = factory.LazyFunction(clock.now)
+    status = 200
+    answer = factory.LazyFunction(lambda: {"body": "done", "type": "text/plain"})

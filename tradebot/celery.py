@@ -47,6 +47,7 @@ app.conf.beat_schedule = {
     "lost downloads": _every(60, "marketdata.tasks.recover_downloads"),
     "old decisions": _every(3600, "bots.tasks.prune_decisions"),
     "old events": _every(3600, "notifications.tasks.prune_events"),
+    "old action keys": _every(3600, "tradebot.core.tasks.prune_action_keys"),
     "old sessions": _every(86_400, "accounts.tasks.clear_sessions"),
 }
 # Waiting for a venue's answers must not keep the cycle from its turn. Simulations and long downloads may take minutes
@@ -57,7 +58,7 @@ app.conf.task_routes = {
     "bots.tasks.refresh_*": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.recover": {"queue": MARKET_QUEUE},
     "bots.backtesting.tasks.*": {"queue": BACKTEST_QUEUE},
-    "marketdata.tasks.download_history": {"queue": HISTORY_QUEUE},
+    "marketdata.tasks.download_*": {"queue": HISTORY_QUEUE},
     "marketdata.tasks.recover_downloads": {"queue": MARKET_QUEUE},
     # What waits for the exchange of one account waits where prices are waited for, and not in the cycle's way.
     "positions.tasks.reconcile_account": {"queue": MARKET_QUEUE},

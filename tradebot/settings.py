@@ -291,7 +291,7 @@ REST_FRAMEWORK = {
         "rest_framework.filters.OrderingFilter",
     ],
     "DEFAULT_PAGINATION_CLASS": "tradebot.core.api.Pagination",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tradebot.core.once_api.OnceSchema",
     "EXCEPTION_HANDLER": "tradebot.core.api.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": [
         "rest_framework.throttling.UserRateThrottle",
@@ -302,7 +302,8 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tradebot API",
-    "DESCRIPTION": "Everything the pages do. Amounts are strings; errors are {code, detail, field}.",
+    "DESCRIPTION": "Everything the pages do. Amounts are strings; errors are {code, detail, field}. A POST with an "
+    "Idempotency-Key is carried out once and may be repeated.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",  # whose schemas are JSON schemas, as those of the strategies' settings are
     "SERVE_INCLUDE_SCHEMA": False,

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 from marketdata.sources.base import Book, ProductInfo
@@ -29,6 +29,7 @@ from tradebot.core.errors import VenueRejected
 from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, Side
 
 __all__ = [
+    "NEVER_ARRIVED",
     "Balance",
     "Capabilities",
     "ForcedClose",
@@ -45,6 +46,10 @@ __all__ = [
     "VenueTrade",
     "perps_of",
 ]
+
+
+NEVER_ARRIVED: Final = "never_arrived"
+"""The code of a client id that was given up before the venue had heard of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +291,15 @@ class Venue(Protocol):
         """Return those orders that the venue knows, by client id, in as few round trips as it offers.
 
         Raises VenueUnavailable, VenueDenied: half an answer is no answer.
+        """
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        """Make sure that this client id never becomes an order, and return what it is.
+
+        What the venue has under the id is returned as it stands, untouched. Nothing there: the id is taken by a refusal
+        (rejected, :data:`NEVER_ARRIVED`) in the same durable step, so a ``place`` that is still on its way is answered
+        with it. Asked only with ``lookup_is_definitive``; who cannot promise it raises VenueRejected
+        (``cannot_forget``). Raises VenueUnknown.
         """
 
     def open_orders(self) -> list[OrderReport]:

@@ -43,6 +43,7 @@ from django.db.models import QuerySet
 from accounts.exchanges import paper_perps, paper_settlement
 from accounts.exchanges import perps_rules as perps
 from accounts.exchanges.base import (
+    NEVER_ARRIVED,
     Balance,
     Capabilities,
     ForcedClose,
@@ -251,6 +252,19 @@ class PaperVenue:
                 ledger.write()
             return report_of(row, list(PaperTrade.objects.filter(order=row).order_by("pk")))
 
+    def forget(self, order: NewOrder) -> OrderReport:
+        """See :meth:`Venue.forget`: the lookup and the refusal under the id are one transaction, under the lock that
+        every ``place`` takes before it writes.
+        """
+        now = clock.now()
+        with transaction.atomic(durable=True):
+            Ledger([self.account_id], now)
+            known = self._known(order.client_order_id)
+            if known is not None:
+                return known
+            row = self._refusal(order, NEVER_ARRIVED, "It was given up before it arrived.", now)
+            return report_of(row, [])
+
     # Details ---------------------------------------------------------------------------------------------------------
 
     def _costs(self) -> Costs:
@@ -324,13 +338,17 @@ class PaperVenue:
             Ledger([self.account_id], now)
             known = self._known(order.client_order_id)
             if known is None:
-                row = self._row(order, now)
-                row.status = OrderStatus.REJECTED
-                row.reject_code, row.reject_text = refusal.code, refusal.message[:300]
-                row.save(force_insert=True)
+                self._refusal(order, refusal.code, refusal.message, now)
         if known is not None and known.status is not OrderStatus.REJECTED:
             return known
         raise refusal
+
+    def _refusal(self, order: NewOrder, code: str, text: str, now: datetime) -> PaperOrder:
+        """Write a refused order. Call under the account's lock, while nothing is known under its id."""
+        row = self._row(order, now)
+        row.status, row.reject_code, row.reject_text = OrderStatus.REJECTED, code, text[:300]
+        row.save(force_insert=True)
+        return row
 
 
 def _accepted(report: OrderReport) -> OrderReport:

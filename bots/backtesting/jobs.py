@@ -1,28 +1,26 @@
 """The queue of backtests and sweeps: whose turn it is, who works on what, how far it is, and what a dead worker left.
 
-A message in the broker says no more than "there is work". Which job is next is decided here, from the rows: nobody has
-two jobs running, and whoever waited longest since their last turn goes first, so one person's many jobs keep nobody
-else's first one waiting. A claim is a change of status under the owner's lock; every later write of a worker names its
-claim, so one that lost its job to another writes nothing.
+A message in the broker says no more than "there is work". Which job is next is decided from the rows, by the turns that
+``tradebot.core.turns`` hands out; every later write of a worker names its claim, so one that lost its job to another
+writes nothing.
 """
 
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from django.db import transaction
-from django.db.models import Max
 
 from accounts.models import User
 from bots.models import Backtest, JobStatus, Sweep
 from notifications import outbox
-from tradebot.core import clock, scoping, stopping
+from tradebot.core import clock, once, scoping, stopping, turns
 from tradebot.core.errors import InvalidInput, NotFound
-from tradebot.core.scoping import Scope, bound
+from tradebot.core.turns import acting_for_owner, claimed
 
 __all__ = [
     "Job",
@@ -34,6 +32,7 @@ __all__ = [
     "add",
     "cancel",
     "claim_next",
+    "claimed",
     "finish",
     "give_back",
     "has_waiting",
@@ -63,11 +62,6 @@ class Leaving(Exception):
     """This process is asked to end: the job goes back into the queue."""
 
 
-def acting_for_owner(owner_id: int) -> Any:
-    """Act for one person and their own rows, without any account: nothing is traded here."""
-    return bound(Scope(owner_id=owner_id))
-
-
 # Asking -------------------------------------------------------------------------------------------------------------
 
 
@@ -86,6 +80,7 @@ def add(job: Any, *, inline: bool = False) -> None:
     job.started_at = now if inline else None
     job.touched_at = now
     job.save()
+    once.acted(type(job).__name__.lower(), job.pk)
     model = type(job)
     over = model.objects.filter(owner_id=job.owner_id).exclude(status__in=UNDER_WAY).order_by("-id")
     model.objects.filter(pk__in=list(over.values_list("pk", flat=True)[KEPT:])).delete()
@@ -136,48 +131,13 @@ def wake() -> None:
 
 def claim_next() -> Job | None:
     """Claim the job whose turn it is and return it, running; None when nobody may go."""
-    for model, owner_id, pk in _in_turn():
-        with acting_for_owner(owner_id), transaction.atomic():
-            User.objects.select_for_update(no_key=True).get(pk=owner_id)
-            if any(kind.objects.filter(owner_id=owner_id, status=JobStatus.RUNNING).exists() for kind in MODELS):
-                continue
-            row = model.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk).first()
-            if row is None or row.status != JobStatus.QUEUED:
-                continue
-            now = clock.now()
-            row.status, row.started_at, row.touched_at, row.progress = JobStatus.RUNNING, now, now, 0.0
-            row.save(update_fields=["status", "started_at", "touched_at", "progress"])
-            tell(row)
-            found: Job = row
-            return found
-    return None
+    found: Job | None = turns.claim_next(MODELS, {"progress": 0.0}, tell)
+    return found
 
 
 def has_waiting() -> bool:
     """Return whether a job waits whose owner has none running."""
-    return bool(_in_turn())
-
-
-def _in_turn() -> list[tuple[type[Any], int, int]]:
-    """Return (model, owner id, id) of each person's next job, whoever had a turn longest ago first."""
-    running: set[int] = set()
-    waiting: dict[int, tuple[datetime, type[Any], int]] = {}
-    turns: dict[int, datetime] = {}
-    with scoping.all_accounts("whose turn it is among everybody's backtests; each is then worked on alone"):
-        for model in MODELS:
-            rows = model.objects.filter(status__in=UNDER_WAY).order_by("created_at", "pk")
-            for owner_id, pk, status, created in rows.values_list("owner_id", "pk", "status", "created_at"):
-                if status == JobStatus.RUNNING:
-                    running.add(owner_id)
-                elif owner_id not in waiting or created < waiting[owner_id][0]:
-                    waiting[owner_id] = (created, model, pk)
-        for model in MODELS:
-            had = model.objects.filter(owner_id__in=waiting, started_at__isnull=False).order_by().values("owner_id")
-            for row in had.annotate(last=Max("started_at")):
-                turns[row["owner_id"]] = max(row["last"], turns.get(row["owner_id"], row["last"]))
-    entitled = [(owner, *entry) for owner, entry in waiting.items() if owner not in running]
-    entitled.sort(key=lambda entry: (turns[entry[0]].timestamp() if entry[0] in turns else 0.0, entry[1], entry[3]))
-    return [(model, owner_id, pk) for owner_id, _, model, pk in entitled]
+    return bool(turns.in_turn(MODELS))
 
 
 class Meter:
@@ -197,7 +157,7 @@ class Meter:
 
     def cancelled(self) -> bool:
         """Return whether somebody asked for the end. Raises LostClaim, Leaving."""
-        if stopping.wanted():
+        if stopping.is_stopping():
             raise Leaving
         if not self._stop and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
@@ -215,11 +175,6 @@ class Meter:
         if self.says:
             tell(self.job)
         return bool(rows.filter(cancel_requested=True).exists())
-
-
-def claimed(job: Any) -> Any:
-    """Return the job's row as a queryset, empty when this claim no longer holds it."""
-    return type(job).objects.filter(pk=job.pk, status=JobStatus.RUNNING, started_at=job.started_at)
 
 
 def hold(job: Any) -> Any:
@@ -280,7 +235,7 @@ def recover() -> int:
     with scoping.all_accounts("finds backtests whose worker died; each is worked on for its owner alone"):
         for row in Backtest.objects.filter(status=JobStatus.RUNNING, touched_at__lt=limit):
             found += _requeue(row)
-    for _ in range(min(len(_in_turn()), 4)):
+    for _ in range(min(len(turns.in_turn(MODELS)), 4)):
         wake()
     return found
 

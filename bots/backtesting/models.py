@@ -147,6 +147,9 @@ class Sweep(_Job):
         default=ZERO, validators=_PERCENT, help_text="The last part of the range, kept for judging the best settings."
     )
     total = models.PositiveIntegerField(default=0)
+    deaths = models.PositiveIntegerField(
+        default=0, help_text="How often all of its workers were lost since a point of it was last done."
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -166,6 +169,9 @@ class SweepPoint(OwnedModel):
     statistics = models.JSONField(default=dict, blank=True)
     holdout = models.JSONField(default=dict, blank=True)
     error = models.CharField(max_length=300, blank=True)
+    attempts = models.PositiveIntegerField(
+        default=0, help_text="Tries that were begun and whose worker was never heard of again."
+    )
 
     class Meta:
         ordering = ["number"]

@@ -32,6 +32,7 @@ from bots.backtesting.views import (
 )
 from positions.views import person
 from tradebot.core.errors import InvalidInput
+from tradebot.core.once_pages import acting, acting_when
 
 PER_PAGE: Final = 30
 BEST_SHOWN: Final = 20
@@ -66,6 +67,7 @@ def sweep_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("run")
 def sweep_new(request: HttpRequest) -> HttpResponse:
     """Ask for a sweep: a backtest's form, and which settings vary how."""
     if request.method == "GET":
@@ -154,6 +156,7 @@ def _labels(sweep: Sweep) -> dict[str, str]:
 
 @login_required
 @require_POST
+@acting
 def sweep_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask a sweep to stop; what has been tried stays."""
     sweeps.cancel_sweep(_sweep(pk))
@@ -163,6 +166,7 @@ def sweep_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def sweep_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Remove a sweep with its points."""
     sweep = _sweep(pk)
@@ -177,6 +181,7 @@ def sweep_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def point_open(request: HttpRequest, pk: int) -> HttpResponse:
     """Start a backtest with the settings of one combination."""
     point = _point(pk)
@@ -190,6 +195,7 @@ def point_open(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def point_save_bot(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a stopped bot with the settings of one combination."""
     point = _point(pk)

@@ -11,7 +11,8 @@ With a holdout the points are judged on the earlier part of the range, and the b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -240,11 +241,32 @@ def _left(sweep: Sweep) -> list[int]:
 
 def _try_point(sweep: Sweep, pairs: tuple[Pair, ...], number: int, meter: jobs.Meter) -> None:
     point = SweepPoint.objects.get(sweep=sweep, number=number)
-    figures, error = _simulated(sweep, pairs, point, sweep.start, split_at(sweep), meter)
-    point.statistics, point.error = figures, error
-    point.score = None if error else statistics.value_of(figures, sweep.objective)
+    if point.attempts >= jobs.MOST_ATTEMPTS:
+        figures, error = _given_up(sweep, point)
+    else:
+        with _begun(point):
+            figures, error = _simulated(sweep, pairs, point, sweep.start, split_at(sweep), meter)
+    score = None if error else statistics.value_of(figures, sweep.objective)
+    SweepPoint.objects.filter(pk=point.pk).update(statistics=figures, error=error, score=score, attempts=0)
+
+
+@contextmanager
+def _begun(point: SweepPoint) -> Iterator[None]:
+    """Note that a try has begun, for whoever comes after this process if it dies in it. Any other end takes it back."""
     rows = SweepPoint.objects.filter(pk=point.pk)
-    rows.update(statistics=point.statistics, error=point.error, score=point.score)
+    rows.update(attempts=F("attempts") + 1)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit):
+        rows.filter(attempts__gt=0).update(attempts=F("attempts") - 1)
+        raise
+
+
+def _given_up(sweep: Sweep, point: SweepPoint) -> tuple[dict[str, Any], str]:
+    """Return what is written about a point that took its worker along every time."""
+    log.warning("sweep.point_given_up", sweep=sweep.pk, point=point.number, attempts=point.attempts)
+    words = f"Given up: its worker ended before the result {point.attempts} times. A shorter range needs less memory."
+    return {}, words
 
 
 def _simulated(
@@ -266,7 +288,7 @@ def _simulated(
 def _note_progress(sweep: Sweep) -> None:
     left = len(_left(sweep))
     sweep.progress = (sweep.total - left) / sweep.total
-    jobs.claimed(sweep).update(progress=sweep.progress)
+    jobs.claimed(sweep).update(progress=sweep.progress, deaths=0)
 
 
 def _judge(sweep: Sweep, meter: jobs.Meter) -> None:
@@ -276,8 +298,15 @@ def _judge(sweep: Sweep, meter: jobs.Meter) -> None:
     for point in top(sweep, JUDGED):
         if point.holdout or point.score is None:
             continue
-        figures, error = _simulated(sweep, _Memory.pairs(sweep, meter), point, split_at(sweep), sweep.end, meter)
-        SweepPoint.objects.filter(pk=point.pk).update(holdout={"error": error} if error else figures)
+        if point.attempts >= jobs.MOST_ATTEMPTS:
+            figures, error = _given_up(sweep, point)
+        else:
+            pairs = _Memory.pairs(sweep, meter)
+            with _begun(point):
+                figures, error = _simulated(sweep, pairs, point, split_at(sweep), sweep.end, meter)
+        found = {"error": error} if error else figures
+        SweepPoint.objects.filter(pk=point.pk).update(holdout=found, attempts=0)
+        jobs.claimed(sweep).update(deaths=0)
 
 
 def _end(sweep: Sweep, status: str, tell: bool = True) -> None:
@@ -303,7 +332,12 @@ def _hand_over(sweep: Sweep, strand: int, strands: int) -> None:
 
 
 def recover() -> int:
-    """Hand out again the strands of sweeps that nobody works on. Returns how many sweeps there were."""
+    """Hand out again the strands of sweeps that nobody works on. Returns how many sweeps there were.
+
+    A point that takes its worker along is given up after :data:`jobs.MOST_ATTEMPTS` tries, which counts as one that is
+    done. A sweep that loses its workers once more than that without any point being done is ended as failed: they die
+    before they come to one, while they read its candles.
+    """
     limit = clock.now() - jobs.STALE_AFTER
     with scoping.all_accounts("finds sweeps whose workers died; each is worked on for its owner alone"):
         rows = list(Sweep.objects.filter(status=JobStatus.RUNNING, touched_at__lt=limit))
@@ -311,8 +345,16 @@ def recover() -> int:
         with jobs.acting_for_owner(row.owner_id):
             if row.cancel_requested:
                 _end(row, JobStatus.CANCELLED)
-            elif jobs.claimed(row).filter(touched_at=row.touched_at).update(touched_at=clock.now()):
-                log.warning("sweep.workers_lost", sweep=row.pk)
+            elif row.deaths >= jobs.MOST_ATTEMPTS:
+                words = f"Its workers ended {row.deaths + 1} times before they had done a point."
+                jobs.abandon(row, f"{words} A shorter range or fewer pairs need less memory.")
+                jobs.wake()
+            elif (
+                jobs.claimed(row)
+                .filter(touched_at=row.touched_at)
+                .update(touched_at=clock.now(), deaths=row.deaths + 1)
+            ):
+                log.warning("sweep.workers_lost", sweep=row.pk, deaths=row.deaths + 1)
                 run_sweep(row)
     return len(rows)
 

@@ -42,6 +42,7 @@ from marketdata.timeframes import Timeframe
 from positions.views import person
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting, acting_when
 
 __all__ = [
     "acted",
@@ -115,6 +116,7 @@ def download_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def download_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask a download to stop; its candles stay."""
     row = get_object_or_404(HistoryDownload, pk=pk)
@@ -125,6 +127,7 @@ def download_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def download_remove(request: HttpRequest, pk: int) -> HttpResponse:
     """Forget a download that is over; its candles stay."""
     row = get_object_or_404(HistoryDownload, pk=pk)
@@ -140,6 +143,7 @@ def download_remove(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@acting_when("run")
 def backtest_new(request: HttpRequest) -> HttpResponse:
     """Ask for a backtest: of a bot, a template, an earlier run, or the fields of a bot form that was not saved."""
     if request.method == "GET":
@@ -373,6 +377,7 @@ def backtest_deal(request: HttpRequest, pk: int, number: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def backtest_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask a backtest to stop."""
     backtests.cancel_backtest(_backtest(pk))
@@ -382,6 +387,7 @@ def backtest_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def backtest_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Remove a backtest with its deals."""
     run = _backtest(pk)
@@ -415,6 +421,7 @@ def backtest_export(request: HttpRequest, pk: int, what: str) -> HttpResponse:
 
 @login_required
 @require_POST
+@acting
 def backtest_save_bot(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a stopped bot with these settings on an account of one's choice."""
     run = _backtest(pk)

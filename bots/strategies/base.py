@@ -257,8 +257,8 @@ class DealView:
 
     ``levels_filled`` counts the ladder levels bought, ``budget_quote`` is its ceiling (None: no ceiling). ``orders``
     are those that may still fill. ``free_quote`` and ``wallet_base`` are the account's free balances, None when not
-    known. ``missed_limit_exit`` says that the latest limit close of the machine ended unfilled, with no fill since: the
-    next one goes to the price that fills at once, while the floor holds there.
+    known. ``missed_limit_exit`` says that the latest limit close of the machine ended unfilled, not by a person's
+    hand, with no fill since: the next one goes to the price that fills at once, while the floor holds there.
     """
 
     totals: Totals

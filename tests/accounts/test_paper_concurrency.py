@@ -120,6 +120,29 @@ def test_f59_simultaneous_placing_of_one_client_id_makes_one_order(account: Acco
     assert_books_agree(account)
 
 
+def test_an_id_that_is_given_up_while_it_arrives_is_one_of_the_two_for_everybody(
+    account: Account, at_once: Any
+) -> None:
+    orders = [buy(quote=100) for _ in range(ROUNDS)]
+
+    def work(number: int) -> None:
+        with acting_for_account(account.pk):
+            venue = PaperVenue(account)
+            for order in orders:
+                if number % 2:
+                    said = venue.forget(order)
+                    assert venue.forget(order) == said == venue.find(ref(order.client_order_id))
+                else:
+                    with suppress(VenueRejected):
+                        venue.place(order)
+
+    assert at_once(work) == []
+    with acting_for_account(account.pk):
+        assert PaperOrder.objects.count() == ROUNDS
+        assert PaperTrade.objects.count() == PaperOrder.objects.filter(status="filled").count()
+    assert_books_agree(account)
+
+
 def test_f10_what_is_free_is_spent_once(at_once: Any) -> None:
     live_product()
     price(49_990, 50_000)

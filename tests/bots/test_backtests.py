@@ -412,11 +412,11 @@ def test_one_that_lost_its_claim_writes_nothing(acting: User, btc: Product) -> N
 def test_one_whose_process_ends_goes_back_into_the_queue(acting: User, btc: Product) -> None:
     row = asked(acting)
     first = claim()
-    stopping.ask()
+    stopping.stop()
     try:
         backtests.run_backtest(first)
     finally:
-        stopping.forget()
+        stopping.go_on()
     row.refresh_from_db()
     assert (row.status, row.progress) == (JobStatus.QUEUED, 0.0)
     assert _run(row).status == JobStatus.FINISHED

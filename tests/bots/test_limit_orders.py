@@ -162,6 +162,48 @@ def test_a_missed_limit_exit_is_one_that_nothing_has_filled_since() -> None:
     assert not deal_view(world, bot, 3).missed_limit_exit
 
 
+@pytest.mark.parametrize(("by_person", "closes"), [(True, []), (False, ["close_condition"])])
+def test_a_close_that_a_person_cancelled_is_judged_anew_with_its_conditions(by_person: bool, closes: list[str]) -> None:
+    """The rule held at the third candle and not at the fourth. What the machine takes back itself stays decided."""
+    rising = {"items": [{"indicator": "price_change", "timeframe": "1m", "operator": ">", "value": "0"}]}
+    world = World({"AAA-USD": [100.0, 100.0, 103.0, 103.0, 103.0, 104.0]})
+    bot = world.bot(
+        take_profit_mode="conditions",
+        close_conditions=rising,
+        take_profit_execution="limit",
+        limit_timeout_seconds=3600,
+        max_safety_orders=0,
+        cooldown_seconds=3600,
+    )
+    world.step(1, bot)
+    world.step(2, bot)
+    first = world.orders()[-1]
+    assert (first.purpose, first.status) == ("close_condition", "open")
+    with world.at(3):
+        execution.cancel(first, "ann@example.com" if by_person else "bot")
+        execution.cancel(first, "system")
+    assert deal_view(world, bot, 3).missed_limit_exit is not by_person
+    world.step(3, bot)
+    assert [order.purpose for order in world.orders()[2:]] == closes
+    if by_person:
+        world.step(5, bot)
+        assert [order.purpose for order in world.orders()[2:]] == ["close_condition"]  # its rule holds again
+
+
+def test_a_persons_wish_to_cancel_outlives_the_machines_asking_again() -> None:
+    world = World({"AAA-USD": [100.0, 100.0, 103.0, 103.0, 103.0]})
+    bot = world.bot(take_profit_execution="limit", limit_timeout_seconds=3600, max_safety_orders=0)
+    world.step(1, bot)
+    world.step(2, bot)
+    order = world.orders()[-1]
+    asked = []
+    with world.at(3):
+        for actor in ("bot", "ann@example.com", "system", "bot"):
+            execution._request_cancel(order, actor)
+            asked.append(order.cancel_actor)
+    assert asked == ["bot", "ann@example.com", "ann@example.com", "ann@example.com"]
+
+
 def test_f15_an_unfilled_limit_exit_goes_to_the_bid_when_its_time_is_over() -> None:
     world = World({"AAA-USD": [100.0, 100.0, 103.0, 103.0, 103.0, 103.0]})
     bot = world.bot(take_profit_execution="limit", limit_timeout_seconds=60, max_safety_orders=0, cooldown_seconds=3600)

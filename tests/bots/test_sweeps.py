@@ -260,6 +260,111 @@ def test_a_killed_worker_loses_one_point_at_most(acting: User, monkeypatch: pyte
     assert SweepPoint.objects.filter(score__isnull=False).count() == 9
 
 
+class Died(BaseException):
+    """The process was killed here: nothing of it runs any more."""
+
+
+def works_until_it_ends(row: Sweep, monkeypatch: pytest.MonkeyPatch, most: int = 12) -> int:
+    """Let worker after worker try the sweep, each found dead two minutes later; return how many died."""
+    monkeypatch.setattr(sweeps, "_hand_over", lambda *_: None)
+    deaths, moment = 0, clock.now()
+    while deaths < most:
+        with clock.at(moment):
+            try:
+                sweeps.run_to_end(Sweep.objects.get(pk=row.pk))
+            except Died:
+                deaths += 1
+            if Sweep.objects.get(pk=row.pk).is_over:
+                return deaths
+        sweeps._Memory.forget(row)
+        moment += jobs.STALE_AFTER + timedelta(seconds=5)
+        with clock.at(moment), request_holder():
+            assert sweeps.recover() == 1
+    return deaths
+
+
+def claimed_sweep(user: User, **changes: Any) -> Sweep:
+    asked(user, **changes)
+    with request_holder():
+        row = jobs.claim_next()
+    assert isinstance(row, Sweep)
+    return row
+
+
+def test_a_point_that_takes_its_worker_along_every_time_is_given_up(
+    acting: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = claimed_sweep(acting)
+    simulate = sweeps.simulate
+    fatal = str(points(row)[4].values["take_profit"]), str(points(row)[4].values["price_deviation"])
+
+    def deadly(spec: Any, *args: Any) -> Any:
+        if (str(spec.settings.take_profit), str(spec.settings.price_deviation)) == fatal:
+            raise Died
+        return simulate(spec, *args)
+
+    monkeypatch.setattr(sweeps, "simulate", deadly)
+    assert works_until_it_ends(row, monkeypatch) == jobs.MOST_ATTEMPTS == 3
+    row.refresh_from_db()
+    found = points(row)
+    assert (row.status, row.deaths) == (JobStatus.FINISHED, 0)
+    assert [point.number for point in found if point.error] == [4]
+    assert "ended before the result 3 times" in found[4].error
+    assert (found[4].score, sum(point.score is not None for point in found)) == (None, 8)
+
+
+def test_the_best_point_that_kills_its_worker_on_the_part_held_out_is_given_up_there(
+    acting: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "JUDGED", 1)
+    row = claimed_sweep(acting, holdout_pct=30)
+    simulate = sweeps.simulate
+
+    def deadly(spec: Any, *args: Any) -> Any:
+        if spec.start >= sweeps.split_at(row):
+            raise Died
+        return simulate(spec, *args)
+
+    monkeypatch.setattr(sweeps, "simulate", deadly)
+    assert works_until_it_ends(row, monkeypatch) == 3
+    winner = sweeps.best(row)
+    assert winner is not None
+    assert "ended before the result 3 times" in winner.holdout["error"]
+
+
+def test_a_sweep_whose_workers_die_before_its_first_point_fails(acting: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = claimed_sweep(acting)
+
+    def deadly(*_: Any) -> Any:
+        raise Died
+
+    monkeypatch.setattr(sweeps.backtest_plan, "load", deadly)
+    assert works_until_it_ends(row, monkeypatch, most=5) == 4
+    row.refresh_from_db()
+    assert row.status == JobStatus.FAILED
+    assert "ended 4 times before they had done a point" in row.error
+
+
+def test_a_try_that_is_stopped_is_no_death(acting: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = claimed_sweep(acting)
+    simulate = sweeps.simulate
+
+    def leaving(*_: Any) -> Any:
+        raise jobs.Leaving
+
+    for _ in range(jobs.MOST_ATTEMPTS + 1):
+        monkeypatch.setattr(sweeps, "simulate", leaving)
+        assert not sweeps.run_strand(row)
+        with request_holder():
+            again = jobs.claim_next()
+        assert isinstance(again, Sweep)
+        row = again
+    assert {point.attempts for point in points(row)} == {0}
+    monkeypatch.setattr(sweeps, "simulate", simulate)
+    assert sweeps.run_to_end(row).status == JobStatus.FINISHED
+    assert not any(point.error for point in points(row))
+
+
 def test_one_whose_process_ends_goes_back_into_the_queue_with_its_points(
     acting: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,11 +374,11 @@ def test_one_whose_process_ends_goes_back_into_the_queue_with_its_points(
         claimed = jobs.claim_next()
     assert isinstance(claimed, Sweep)
     assert sweeps.run_strand(claimed)
-    stopping.ask()
+    stopping.stop()
     try:
         assert not sweeps.run_strand(claimed)
     finally:
-        stopping.forget()
+        stopping.go_on()
     row.refresh_from_db()
     assert row.status == JobStatus.QUEUED
     with request_holder():

@@ -33,8 +33,8 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "the dispatcher finds out whose bots are due, and which accounts wait for an exchange; each is leased alone",
     ),
     ("bots/backtesting/jobs.py", "all_accounts"): (
-        2,
-        "whose turn it is and whose worker died, among everybody's backtests; each is then worked on for its owner",
+        1,
+        "whose worker died, among everybody's backtests; each is then worked on for its owner",
     ),
     ("bots/memory.py", "cursor"): (
         1,
@@ -53,7 +53,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "finds sweeps whose workers died; each is then worked on for its owner",
     ),
-    ("marketdata/history.py", "all_accounts"): (
+    ("marketdata/downloads.py", "all_accounts"): (
         1,
         "finds downloads whose worker died; each is then carried out for its owner",
     ),
@@ -71,6 +71,15 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("positions/strangers.py", "all_accounts"): (1, "finds exchange accounts that have keys; each is handled alone"),
     ("positions/tasks.py", "all_accounts"): (1, "tells which accounts are on an exchange: those get a task each"),
     ("tradebot/core/audit.py", "detached"): (1, "an audit entry belongs to the owner of the thing, whoever acted"),
+    ("tradebot/core/once.py", "all_accounts"): (1, "retention of what requests were answered"),
+    ("tradebot/core/once.py", "detached"): (
+        1,
+        "what a request did is noted on the key of whoever sent it, whatever account it is done for",
+    ),
+    ("tradebot/core/turns.py", "all_accounts"): (
+        1,
+        "whose turn it is among everybody's jobs; each is then worked on for its owner",
+    ),
     ("tradebot/core/scoping.py", "Scope(reason)"): (2, "what all_accounts() and detached() make"),
 }
 """(file, way round) to how often, and why."""

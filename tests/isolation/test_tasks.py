@@ -41,7 +41,9 @@ def foreign_sweep(world: World) -> list[Any]:
 
 def foreign_download(world: World) -> list[Any]:
     """Ann's download as if it were Bob's."""
-    return [world.bob.pk, world.private["download"].pk]
+    with detached("the proof looks for the claim"):
+        claim = world.private["download"].started_at
+    return [world.bob.pk, world.private["download"].pk, claim.isoformat() if claim else ""]
 
 
 ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
@@ -56,6 +58,7 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.tasks.refresh_products": nothing,
     "bots.tasks.run_chunk": foreign_chunk,
     "marketdata.tasks.download_history": foreign_download,
+    "marketdata.tasks.download_next": nothing,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
     "positions.tasks.ask_for_balances": nothing,
@@ -66,12 +69,14 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.reconcile_account": foreign_account,
     "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
+    "tradebot.core.tasks.prune_action_keys": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
+    "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
     "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",

@@ -183,6 +183,7 @@ def _rows_of_person(owner: User) -> dict[str, Any]:
         "event": factories.EventFactory(user=owner, payload={}),
         "counter": factories.UserCounterFactory(user=owner),
         "audit": factories.AuditEntryFactory(user=owner),
+        "action_key": factories.ActionKeyFactory(user=owner),
         "authenticator": second_factor,
         "session": session,
         "token": factories.ApiTokenFactory(user=owner),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from marketdata import history, services, tasks
+from marketdata import downloads, history, services, tasks
 from marketdata.models import Candle, CandleSeries, HistoryDownload
 from marketdata.store import store
 from marketdata.timeframes import Timeframe
 from tests.factories import HistoryDownloadFactory, UserFactory
 from tests.marketdata.factories import make_product
 from tests.marketdata.venue import Venue, status
-from tradebot.core import clock, stopping
+from tradebot.core import clock, stopping, turns
 from tradebot.core.errors import InvalidInput, NotFound
-from tradebot.core.scoping import Scope, bound, request_holder
+from tradebot.core.scoping import Scope, bound, detached, request_holder
 
 DAY = 86_400
 Status = HistoryDownload.Status
@@ -47,7 +49,10 @@ def ask(user: Any, start: int, end: int | None = None, **changes: Any) -> Histor
 def work(row: HistoryDownload, **kwargs: Any) -> HistoryDownload:
     """What a worker does, in the scope it makes for itself."""
     with request_holder():
-        assert history.download_waiting(row.owner_id, row.pk, **kwargs)
+        claimed = turns.claim_next((HistoryDownload,), {}, history.tell)
+        assert claimed == row
+        with turns.acting_for_owner(row.owner_id):
+            history.run_download(claimed, **kwargs)
     row.refresh_from_db()
     return row
 
@@ -149,9 +154,9 @@ def test_a_killed_download_goes_on_where_it_was(
     row.refresh_from_db()
     assert row.status == Status.RUNNING
     with request_holder():
-        assert history.recover_downloads() == 0
+        assert downloads.recover() == 0
         with clock.at(moment + history.STALE_AFTER + timedelta(seconds=1)):
-            assert history.recover_downloads() == 1
+            assert downloads.recover() == 1
     row.refresh_from_db()
     assert row.status == Status.QUEUED
     venue.asked.clear()
@@ -170,21 +175,26 @@ def test_somebody_can_stop_it_and_keeps_what_was_written(person: Any, btc: Any, 
     waiting = history.cancel_download(ask(person, start, start + 600 * 60))
     assert waiting.status == Status.CANCELLED
     with request_holder():
-        assert not history.download_waiting(person.pk, waiting.pk)
+        assert not downloads.carry_out_next()
     assert history.cancel_download(row).status == Status.CANCELLED
 
 
-def test_one_whose_process_ends_goes_back_into_the_queue(person: Any, btc: Any, venue: Venue, moment: datetime) -> None:
+def test_one_whose_process_ends_goes_back_into_the_queue(
+    person: Any, btc: Any, venue: Venue, moment: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = ago(moment, hours=12)
     row = ask(person, start, start + 700 * 60)
     try:
-        row = work(row, progress=lambda share: stopping.ask())
+        row = work(row, progress=lambda share: stopping.stop())
     finally:
-        stopping.forget()
+        stopping.go_on()
     assert row.status == Status.QUEUED
     assert held(btc) == (start, start + 300 * 60)
+    woken: list[int] = []
+    monkeypatch.setattr(downloads, "wake", lambda: woken.append(1))
     with request_holder():
-        assert history.recover_downloads() == 1
+        assert downloads.recover() == 0
+    assert woken  # it waits, and somebody is told
     assert work(row).status == Status.FINISHED
 
 
@@ -258,17 +268,100 @@ def test_the_task_runs_on_a_queue_of_its_own(
         row = ask(person, ago(moment, hours=1))
     row.refresh_from_db()
     assert row.status == Status.FINISHED
-    route = app.amqp.router.route({}, tasks.download_history.name)
-    assert route["queue"].name == HISTORY_QUEUE
+    for task in (tasks.download_history, tasks.download_next):
+        assert app.amqp.router.route({}, task.name)["queue"].name == HISTORY_QUEUE
+
+
+@dataclass
+class Broker:
+    """A queue of messages, first in, first out, and one process that carries them out."""
+
+    messages: deque[tuple[Any, ...]] = field(default_factory=deque)
+    done: list[tuple[int, int]] = field(default_factory=list)
+    """(owner, download) of every turn that was taken."""
+
+    def run(self) -> None:
+        while self.messages:
+            message = self.messages.popleft()
+            with request_holder():
+                downloads.carry_on(*message) if message else downloads.carry_out_next()
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    found = Broker()
+    run = history.run_download
+
+    def noted(row: HistoryDownload, *args: Any, **kwargs: Any) -> HistoryDownload:
+        found.done.append((row.owner_id, row.pk))
+        return run(row, *args, **kwargs)
+
+    monkeypatch.setattr(downloads, "TURN_SECONDS", 0.0)  # a page each
+    monkeypatch.setattr(downloads, "wake", lambda: found.messages.append(()))
+    monkeypatch.setattr(downloads, "_hand_on", lambda *claim: found.messages.append(claim))
+    monkeypatch.setattr(history, "run_download", noted)
+    return found
+
+
+def test_downloads_take_turns_between_people(btc: Any, venue: Venue, moment: datetime, broker: Broker) -> None:
+    """Ann asks for three long ones, Bob then for a short one: it is done before the first of hers is."""
+    ann, bob = UserFactory(), UserFactory()
+    start = ago(moment, days=2)
+    with bound(Scope(owner_id=ann.pk)):
+        hers = [ask(ann, start + n * 60, start + (n + 1500) * 60) for n in range(3)]
+    with bound(Scope(owner_id=bob.pk)):
+        his = ask(bob, start, start + 200 * 60, timeframe="1h")
+    broker.run()
+    owners = [owner for owner, _ in broker.done]
+    assert owners.index(bob.pk) <= 2
+    with detached("test looks"):
+        rows = HistoryDownload.objects.in_bulk([row.pk for row in (*hers, his)])
+    assert {row.status for row in rows.values()} == {Status.FINISHED}
+    last = {pk: n for n, (_, pk) in enumerate(broker.done)}
+    assert last[his.pk] < last[hers[0].pk] < last[hers[1].pk] < last[hers[2].pk]
+
+
+def test_nobody_has_two_downloads_under_way(btc: Any, venue: Venue, moment: datetime, broker: Broker) -> None:
+    ann, bob = UserFactory(), UserFactory()
+    start = ago(moment, days=2)
+    for user in (ann, ann, bob, bob):
+        with bound(Scope(owner_id=user.pk)):
+            ask(user, start, start + 900 * 60)
+    found = []
+    with request_holder():
+        for _ in range(4):
+            row = turns.claim_next((HistoryDownload,), {}, history.tell)
+            found.append(None if row is None else row.owner_id)
+    assert found == [ann.pk, bob.pk, None, None]
+
+
+def test_a_turn_whose_claim_is_lost_writes_nothing(
+    person: Any, btc: Any, venue: Venue, moment: datetime, broker: Broker
+) -> None:
+    start = ago(moment, hours=20)
+    row = ask(person, start, start + 900 * 60)
+    with request_holder():
+        assert downloads.carry_out_next()
+        (old,) = [message for message in broker.messages if message]
+        with clock.at(moment + history.STALE_AFTER + timedelta(seconds=1)):
+            assert downloads.recover() == 1
+            assert downloads.carry_out_next()  # another process has it now
+        assert not downloads.carry_on(*old)
+    row.refresh_from_db()
+    assert (row.status, row.candles) == (Status.RUNNING, 600)
+    broker.messages = deque(message for message in broker.messages if message != old)
+    broker.run()
+    row.refresh_from_db()
+    assert (row.status, row.candles, held(btc)) == (Status.FINISHED, 900, (start, start + 900 * 60))
 
 
 def test_f52_a_download_of_somebody_else_does_not_exist(person: Any, btc: Any) -> None:
-    foreign = HistoryDownloadFactory(product=btc)
+    foreign = HistoryDownloadFactory(product=btc, status=Status.RUNNING, started_at=clock.now())
     for act in (history.cancel_download, history.remove_download):
         with pytest.raises(NotFound):
             act(foreign)
     with request_holder():
-        assert not history.download_waiting(person.pk, foreign.pk)
+        assert not downloads.carry_on(person.pk, foreign.pk, downloads._claim_of(foreign))
 
 
 def test_a_download_that_is_over_can_be_forgotten(person: Any, btc: Any, moment: datetime) -> None:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from accounts.exchanges.base import (
+    NEVER_ARRIVED,
     Balance,
     Capabilities,
     KeyPermissions,
@@ -68,6 +69,7 @@ class OutsideVenue:
         self.arrivals: list[UUID] = []
         self.faults: dict[str, deque[Fault]] = {}
         self.invisible: set[UUID] = set()
+        self.forgotten: set[UUID] = set()
         self.shown_trades: dict[UUID, int] = {}
         self.strangers: list[VenueTrade] = []
         self.asked = 0
@@ -93,6 +95,8 @@ class OutsideVenue:
 
     def place(self, order: NewOrder) -> OrderReport:
         self._maybe_fail("place", done=False)
+        if order.client_order_id in self.forgotten:
+            raise VenueRejected(NEVER_ARRIVED, "given up")
         known = self.orders.get(order.client_order_id)
         if known is None:
             self.arrivals.append(order.client_order_id)
@@ -134,6 +138,15 @@ class OutsideVenue:
             for pk in (ref.client_order_id for ref in refs)
             if pk in self.orders and pk not in self.invisible
         }
+
+    def forget(self, order: NewOrder) -> OrderReport:
+        if not self.capabilities.lookup_is_definitive:
+            raise VenueRejected("cannot_forget", "nothing can be promised about an id")
+        known = self.orders.get(order.client_order_id)
+        if known is not None:
+            return self._report(known)
+        self.forgotten.add(order.client_order_id)
+        return OrderReport(order.client_order_id, "", OrderStatus.REJECTED, (), NEVER_ARRIVED, "given up")
 
     def open_orders(self) -> list[OrderReport]:
         return [self._report(order) for order in self.orders.values() if order.status in WORKING]

@@ -13,6 +13,7 @@ import pytest
 from django.db.models import F
 
 from accounts.exchanges.base import Trade, VenueTrade
+from accounts.exchanges.paper import PaperVenue
 from accounts.models import Account, PaperOrder, PaperTrade
 from bots.models import Bot
 from marketdata import market
@@ -421,6 +422,49 @@ def test_a_paper_order_whose_answer_was_lost_is_put_again_and_stays_one(paper: D
     reconcile_account(paper.account.pk)
     order.refresh_from_db()
     assert (order.status, PaperOrder.objects.count(), PaperTrade.objects.count()) == (OrderStatus.FILLED, 1, 1)
+
+
+def hanging(desk: Desk) -> Order:
+    """An order that is marked as sent, while the call that sends it hangs on its way to the venue."""
+    order = desk.intend_open()
+    Order.objects.filter(pk=order.pk).update(status=OrderStatus.SUBMITTED, submitted_at=F("created_at"))
+    order.refresh_from_db()
+    return order
+
+
+def test_a_paper_order_that_never_arrived_cannot_arrive_afterwards(paper: Desk) -> None:
+    order = hanging(paper)
+    with later(FRESH):
+        reconcile_account(paper.account.pk)
+        late = execution.send(Order.objects.get(pk=order.pk))  # the call that hung goes on
+        with pytest.raises(VenueRejected) as refused:
+            PaperVenue(paper.account).place(execution.as_placed(order))
+        reconcile_account(paper.account.pk)
+    assert (late.status, late.error_code, refused.value.code) == ("rejected", "never_arrived", "never_arrived")
+    assert (late.position.status, late.hold_amount) == (PositionStatus.FAILED, 0)
+    assert (PaperOrder.objects.get().status, PaperTrade.objects.count()) == (OrderStatus.REJECTED, 0)
+
+
+def test_an_order_that_arrives_while_it_is_given_up_is_booked(paper: Desk) -> None:
+    order = hanging(paper)
+    venue = PaperVenue(paper.account)
+    placed = venue.place(execution.as_placed(order))
+    assert (venue.forget(execution.as_placed(order)), placed.status) == (placed, OrderStatus.FILLED)
+    with later(FRESH):
+        reconcile._settle_missing(order, venue)  # its lookup was answered before the order arrived
+    order.refresh_from_db()
+    assert (order.status, order.position.status, PaperTrade.objects.count()) == ("filled", "open", 1)
+
+
+def test_a_kill_between_the_venue_and_us_leaves_an_id_that_is_given_up_for_good(paper: Desk) -> None:
+    """The tombstone is committed, our own row is not: the next run ends what the first began."""
+    order = hanging(paper)
+    execution.cancel(order, "ann@example.com")
+    assert PaperVenue(paper.account).forget(execution.as_placed(order)).error_code == "never_arrived"
+    with later(FRESH):
+        reconcile_account(paper.account.pk)
+    order.refresh_from_db()
+    assert (order.status, order.position.status, PaperTrade.objects.count()) == ("cancelled", "cancelled", 0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,6 +14,7 @@ from bots import services
 from bots.models import Bot
 from positions import execution, funds, handling, limit_close, manual, reconcile
 from positions.booking import conclude
+from positions.execution import Intent
 from positions.models import Order, Position
 from positions.states import OrderStatus, PositionStatus, Purpose
 from tests.factories import AccountFactory, BotFactory, ProductFactory
@@ -69,6 +70,36 @@ def test_a_part_that_two_requests_close_at_the_same_moment_is_sold_once(
     with pytest.raises(OrderRefused, check=lambda error: error.code == "duplicate_intent"):
         manual.close_at_market(deal, ANN, share_pct=D(50))
     assert held(deal) == D("0.5")
+
+
+def written_down(deal: Position, purpose: Purpose) -> None:
+    """Another process has decided on a close at market and is about to send it."""
+    other = Position.objects.get(pk=deal.pk)
+    execution.intend(other, Intent(purpose=purpose, sequence=execution.next_sequence(other, purpose)))
+
+
+@pytest.mark.parametrize("purpose", [Purpose.MANUAL_CLOSE, Purpose.STOP_LOSS])
+def test_f21_a_close_that_was_written_down_a_moment_ago_is_not_cancelled_by_another_one(
+    deal: Position, venue: OutsideVenue, monkeypatch: pytest.MonkeyPatch, purpose: Purpose
+) -> None:
+    """Each used to take the other for an order in the way: both were refused, and the deal stayed open."""
+    once(monkeypatch, handling, "stop_orders", lambda: written_down(deal, purpose))
+    closing = manual.close_at_market(deal, ANN)
+    assert (closing.state, held(deal), deal.status) == ("closed", 0, PositionStatus.CLOSED)
+    closes = Order.objects.filter(position=deal).exclude(purpose="base_order")
+    assert list(closes.values_list("purpose", "status")) == [(purpose, OrderStatus.FILLED)]
+
+
+def test_f21_a_stop_that_was_written_down_a_moment_ago_is_not_cancelled_by_a_limit_close(
+    deal: Position, venue: OutsideVenue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(monkeypatch, handling, "stop_orders", lambda: written_down(deal, Purpose.STOP_LOSS))
+    venue.fail("place", VenueUnknown("timeout"))
+    with pytest.raises(OrderRefused, check=lambda error: error.code == "close_working"):
+        limit_close.place(deal, ANN, D(200))
+    stop = Order.objects.get(position=deal, purpose="stop_loss")
+    assert (stop.status, stop.cancel_requested_at) == (OrderStatus.SUBMITTED, None)
+    assert not Order.objects.filter(position=deal, purpose="limit_close").exists()
 
 
 def test_f5_a_part_whose_close_was_not_confirmed_is_not_sold_again_by_asking_again(

@@ -3,7 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
+
+from tradebot.runtime import launch
 from tradebot.setup.prepare import ROOT
 
 # The lowest layer, set-up, and Django's own places are no interface that an app could lean on by mistake.
@@ -25,6 +30,37 @@ def test_every_setting_is_in_the_example_environment() -> None:
     only_for_tests = {name for name in asked_for if name.startswith(("TEST_", "PYTEST_"))}
     assert shown - asked_for - {"DATABASE_URL"} == set()
     assert asked_for - only_for_tests - shown == set()
+
+
+NOT_IN_CONTAINERS = {"DATA_DIR", "BIND", "PORT", "DEBUG"}
+"""What the image itself decides: where it keeps files, what it listens on, and that nobody is shown its source."""
+OTHER_IN_CONTAINERS = {"DATABASE_URL", "REDIS_URL", "DEMO", "LOG_FORMAT", "SECRET_KEY", "ENCRYPTION_KEYS"}
+SHOWN_BY_EXAMPLE = {"CSRF_TRUSTED_ORIGINS", "EMAIL_URL", "ALLOWED_HOSTS"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return found
+
+
+def test_containers_are_handed_every_setting_with_the_default_of_the_example(compose: dict[str, Any]) -> None:
+    rows = re.findall(r"^#?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    shown = {name: value for name, value in rows if name not in NOT_IN_CONTAINERS}
+    for service in ("web", "worker", "backtests", "beat", "migrate"):
+        given = compose["services"][service]["environment"]
+        assert set(shown) - set(given) == set(), service
+        for name in set(shown) - OTHER_IN_CONTAINERS - SHOWN_BY_EXAMPLE:
+            assert given[name] == f"${{{name}:-{shown[name]}}}", name
+
+
+def test_simulations_in_containers_come_after_everything_else(compose: dict[str, Any]) -> None:
+    """``nice`` without a number is the same niceness that ``manage.py serve`` gives its own."""
+    command = compose["services"]["backtests"]["command"]
+    assert command[:2] == ["nice", "celery"]
+    assert command[command.index("--concurrency") + 1] == "${BACKTEST_PROCESSES:-2}"
+    assert launch.NICENESS == 10
+    assert {name for name, row in compose["services"].items() if "nice" in row.get("command", [])} == {"backtests"}
 
 
 def test_every_dependency_says_why_it_is_there() -> None:

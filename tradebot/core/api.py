@@ -70,6 +70,7 @@ class Pagination(pagination.PageNumberPagination):
 _STATUS: list[tuple[type[Exception], int]] = [
     (errors.NotFound, status.HTTP_404_NOT_FOUND),
     (errors.InvalidInput, status.HTTP_400_BAD_REQUEST),
+    (errors.Conflict, status.HTTP_409_CONFLICT),
     (errors.OrderRefused, status.HTTP_409_CONFLICT),
     (errors.MissingInformation, status.HTTP_409_CONFLICT),
     (errors.VenueUnavailable, status.HTTP_503_SERVICE_UNAVAILABLE),

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from tradebot.core import once
 from tradebot.core.decimals import plain
 from tradebot.core.models import AuditEntry
 from tradebot.core.scoping import detached
@@ -18,9 +19,11 @@ def record(user_id: int, actor: str, action: str, target: str, **detail: Any) ->
 
     ``user_id`` is whose thing it was about (a manager acting on a shared account is the ``actor``, its owner the user),
     ``actor`` an e-mail address or the part of the system, ``action`` a word such as ``paper_deposit``, ``target`` what
-    it was done to, ``detail`` the numbers. Secrets and amounts as floats do not belong in here.
+    it was done to, ``detail`` the numbers. Where it was asked for with a key, it counts as done under that
+    (``tradebot.core.once``). Secrets and amounts as floats do not belong in here.
     """
     entry = AuditEntry(user_id=user_id, actor=actor, action=action, target=target[:120], detail=_json(detail))
+    once.acted(action, target)
     with detached("an audit entry belongs to the owner of the thing, whoever acted"):
         entry.save(force_insert=True)
 

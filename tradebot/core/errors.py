@@ -34,6 +34,12 @@ class NotFound(TradebotError):
     default_code = "not_found"
 
 
+class Conflict(TradebotError):
+    """It contradicts another request of the same person: one that was, or still is, carried out."""
+
+    default_code = "conflict"
+
+
 class OrderRefused(TradebotError):
     """We refuse to place an order (before any venue hears of it)."""
 

@@ -86,6 +86,33 @@ class AuditEntry(OwnedModel):
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor}: {self.action} {self.target}"
 
 
+class ActionKey(OwnedModel):
+    """A request that is carried out once, with its answer; see ``tradebot.core.once``, the only writer."""
+
+    account_path = None
+    owner_path = "user"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    route = models.CharField(max_length=200, help_text="The address that it was sent to.")
+    key = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of what was sent.")
+    claim = models.UUIDField(help_text="Changes when another request takes over.")
+    did = models.TextField(blank=True, default="", help_text="What was done so far, a line each.")
+    started_at = models.DateTimeField(default=clock.now)
+    lease_until = models.DateTimeField(help_text="Until then whoever claimed it is taken to be alive.")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    status = models.PositiveSmallIntegerField(default=0, help_text="HTTP status of the answer.")
+    answer = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["user", "route", "key"], name="action_key_once")]
+        indexes = [models.Index(fields=["started_at"], name="action_key_age")]
+
+    def __str__(self) -> str:
+        return f"{self.route} ({self.status or 'under way'})"
+
+
 class LoopState(models.Model):
     """When a recurring loop last started and last succeeded (F71)."""
 

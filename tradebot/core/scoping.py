@@ -176,7 +176,8 @@ def detached(reason: str) -> Iterator[Scope]:
     The one way to widen a scope, so only a few small places of the system's own may use it, held by an allow-list test:
     finding out who asks and what they may reach (``accounts.tokens``, ``accounts.access``), leaving a share, choosing a
     name that is free among bots that the caller does not see, and writing rows for other people than the one who acts:
-    events (``notifications.outbox``), audit entries and counters. Each returns or writes nothing else.
+    events (``notifications.outbox``), audit entries, counters, and what a request has done
+    (``tradebot.core.once``). Each returns or writes nothing else.
     """
     if not reason:
         raise UnscopedQuery("detached() states its reason")

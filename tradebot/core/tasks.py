@@ -10,11 +10,11 @@ import contextvars
 from typing import Any
 
 import structlog
-from celery import Task
+from celery import Task, shared_task
 
 from tradebot.core.scoping import request_holder
 
-__all__ = ["ScopedTask"]
+__all__ = ["ScopedTask", "prune_action_keys"]
 
 
 class ScopedTask(Task):
@@ -28,3 +28,11 @@ class ScopedTask(Task):
     def _run_unscoped(self, *args: Any, **kwargs: Any) -> Any:
         with request_holder(), structlog.contextvars.bound_contextvars(task=self.name, task_id=self.request.id):
             return self.run(*args, **kwargs)
+
+
+@shared_task
+def prune_action_keys() -> None:
+    """Forget what requests were answered a day ago (``tradebot.core.once``)."""
+    from tradebot.core import once  # models are not loaded when Celery asks for the base class
+
+    once.prune()

@@ -14,6 +14,7 @@ from rest_framework import permissions, serializers, viewsets
 from rest_framework.request import Request
 
 from tradebot.core.api import Serializer
+from tradebot.core.once_api import Repeatable
 
 __all__ = ["IdFilter", "MayChange", "NoFields", "OwnedViewSet", "validated"]
 
@@ -33,7 +34,7 @@ class MayChange(permissions.BasePermission):
         return bool(type(obj).objects.editable().filter(pk=obj.pk).exists())
 
 
-class OwnedViewSet(viewsets.GenericViewSet):
+class OwnedViewSet(Repeatable, viewsets.GenericViewSet):
     """Views of owned rows: those of ``queryset`` are the scope's by construction, so there is no filter to forget."""
 
     permission_classes = [permissions.IsAuthenticated, MayChange]

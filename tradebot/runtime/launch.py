@@ -70,7 +70,7 @@ def _put_work_back_on_sigterm(**kwargs: object) -> None:
     """
     from tradebot.core import stopping
 
-    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.ask())
+    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.stop())
 
 
 def beat(arguments: list[str]) -> None:

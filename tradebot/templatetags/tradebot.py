@@ -19,9 +19,17 @@ from django.utils.safestring import SafeString
 
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.once_pages import FIELD, new_key
 from tradebot.core.words import Side
 
 register = template.Library()
+
+
+@register.simple_tag
+def once() -> SafeString:
+    """Write the hidden field that has a form carried out once, however often it is sent. Each form has its own."""
+    return format_html('<input type="hidden" name="{}" value="{}">', FIELD, new_key())
+
 
 MINUS: Final = "\u2212"
 THIN: Final = "\u2009"

@@ -192,6 +192,10 @@ class CcxtVenue:
             raise VenueUnknown("not_visible", "The cancel was taken, and the order cannot be seen.")
         return found
 
+    def forget(self, order: NewOrder) -> OrderReport:
+        """See :meth:`Venue.forget`: an exchange promises nothing about an id that it has not seen."""
+        raise VenueRejected("cannot_forget", f"{self.capabilities.name} cannot rule an order out.")
+
     def edit(self, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> OrderReport:
         """See :meth:`Venue.edit`."""
         if not self.capabilities.edits_orders:
