@@ -13,6 +13,7 @@ from decimal import Decimal, localcontext
 from enum import StrEnum
 from typing import Any, Final
 
+import structlog
 from django.db import transaction
 
 from accounts import perps_settings
@@ -21,7 +22,7 @@ from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from marketdata import market
 from marketdata.models import Product
-from positions import brackets, execution, handling
+from positions import brackets, execution, handling, perps_news
 from positions.booking import announce_position, lock_account, write
 from positions.brackets import is_beyond
 from positions.execution import Intent, PerpsOpening
@@ -29,7 +30,7 @@ from positions.models import Bracket, Order, PerpsTerms, Position
 from positions.states import Direction, OrderStatus, OrderType, Purpose
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO, ceil_to, floor_to, plain, quantize, round_to
-from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused
+from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
 from tradebot.core.words import MarginMode
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "plan_of",
     "products_of",
 ]
+
+log = structlog.get_logger(__name__)
 
 STRATEGY: Final = "perpetual"
 """What the deals opened here say in place of a bot's strategy."""
@@ -212,6 +215,7 @@ def open_position(
         reference_price=plan.price if limit_price is None else None,
         actor=actor,
     )
+    handling.ask_for_funds_of(account)
     with transaction.atomic():
         try:
             order = execution.intend_open(
@@ -243,11 +247,20 @@ def open_position(
     order = execution.submit(order)
     position = order.position
     bracket = brackets.sync(position)
+    _learn(position)
     handling.refresh(position)
     if execution.remaining_base(position) <= ZERO:
         handling.require_carried_out(order)
     assert bracket is not None
     return Opening(position, _state_of(order), order, bracket)
+
+
+def _learn(position: Position) -> None:
+    """Take in what the venue says about the new position; the loop does where it cannot tell at this moment."""
+    try:
+        perps_news.read(position.account_id)
+    except TradebotError as error:
+        log.info("perps.not_told", position=position.pk, code=error.code)
 
 
 def _state_of(order: Order) -> OpenState:

@@ -64,6 +64,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "whoever sees a deal sees what was done to it, which is written down with its owner",
     ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
+    ("positions/perps_loop.py", "all_accounts"): (1, "finds accounts with perpetual deals; each is then handled alone"),
     ("positions/reconcile.py", "all_accounts"): (
         2,
         "finds accounts with working orders, and with resting orders; each is then handled alone",

@@ -65,6 +65,8 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.compare_account": foreign_account,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.poll_account": foreign_account,
+    "positions.tasks.tend_account": foreign_account,
+    "positions.tasks.tend_perpetuals": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.reconcile_account": foreign_account,
     "positions.tasks.refresh_account": foreign_account,
@@ -82,6 +84,7 @@ OVER_ALL: Final = {
     "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
     "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
+    "positions.tasks.tend_perpetuals": "settles perpetuals of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
 }
