@@ -84,6 +84,8 @@ class ExitReason(StrEnum):
     LIQUIDATION = "liquidation"
     DUST = "dust"
     CANCELLED = "cancelled"
+    KEPT = "kept"
+    """A purchase that was made to be kept: its coins belong to the account, and it earned or lost nothing."""
 
 
 TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
@@ -144,7 +146,7 @@ SINGLE_EXITS: Final = EXIT_PURPOSES - BRACKET_PURPOSES - {Purpose.LIQUIDATION}
 MANUAL_PURPOSES: Final = frozenset({Purpose.MANUAL_ADD, Purpose.MANUAL_CLOSE, Purpose.LIMIT_CLOSE})
 """Placed by a person: never repriced or replaced by the machine (F17)."""
 
-MACHINES: Final = frozenset({"bot", "system", "venue"})
+MACHINES: Final = frozenset({"auto-buy", "bot", "prop guard", "system", "venue"})
 """Actors that are no person."""
 
 PROTECTIVE_PURPOSES: Final = frozenset(
