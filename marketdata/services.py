@@ -54,6 +54,9 @@ TERMS: Final = [
     "kind",
     "volume_24h",
     "price_change_24h",
+    "max_leverage",
+    "maintenance_pct",
+    "funding_hours",
     "refreshed_at",
 ]
 
@@ -140,6 +143,9 @@ def _apply_products(exchange: str, listed: Mapping[str, ProductInfo]) -> bool:
                 kind=info.kind,
                 volume_24h=info.volume_24h,
                 price_change_24h=info.price_change_24h,
+                max_leverage=info.max_leverage,
+                maintenance_pct=info.maintenance_pct,
+                funding_hours=info.funding_hours,
                 refreshed_at=now,
             )
             for info in listed.values()
