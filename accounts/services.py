@@ -7,7 +7,6 @@ Refusals are InvalidInput with a sentence for the person and the field at fault,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -18,7 +17,11 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
 
+from accounts import transfers
 from accounts.access import acting_for
+from accounts.amounts import LARGEST_AMOUNT
+from accounts.amounts import checked_amount as _amount
+from accounts.amounts import checked_currency as _currency
 from accounts.exchanges.paper_ledger import Ledger
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperOrder, PaperTerms, User
 from marketdata import sources
@@ -47,9 +50,6 @@ __all__ = [
     "withdraw",
 ]
 
-LARGEST_AMOUNT: Final = Decimal(10) ** 12
-"""The most that one deposit, withdrawal or start balance may be, in its currency."""
-CURRENCY: Final = re.compile(r"[A-Z0-9]{1,20}")
 FIRST_NAME: Final = "Paper"
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 TERMS: Final = ("maker_fee_pct", "taker_fee_pct", "slippage_pct", "fee_currency")
@@ -99,6 +99,7 @@ def create_paper_account(user: User, name: str, exchange: str, start: Mapping[st
         for currency, amount in amounts.items():
             ledger.change(account.pk, currency, amount, PaperEntry.Kind.DEPOSIT, note="start")
         ledger.write()
+        transfers.take_paper(account, now)
         _note(account, user.email, "account_opened", exchange=exchange, start=amounts)
     return account
 
@@ -139,6 +140,7 @@ def _move(account: Account, currency: str, amount: Decimal, actor: str, kind: Pa
             amount = -amount
         ledger.change(account.pk, currency, amount, kind)
         ledger.write()
+        transfers.take_paper(account, ledger.now)
         _note(account, actor, f"paper_{kind.value}", currency=currency, amount=abs(amount))
         return ledger.balance(account.pk, currency)
 
@@ -160,6 +162,7 @@ def reset_paper(account: Account, actor: str, start: Mapping[str, Decimal] | Non
             difference = amounts.get(currency, ZERO) - before[currency]
             ledger.change(account.pk, currency, difference, PaperEntry.Kind.RESET)
         ledger.write()
+        transfers.take_paper(account, ledger.now)
         _note(account, actor, "paper_reset", before=before, after=amounts)
 
 
@@ -357,30 +360,6 @@ def free_account_name(owner_id: int, name: str, besides: int | None = None) -> s
     if Account.objects.filter(owner_id=owner_id, name=cleaned).exclude(pk=besides).exists():
         raise InvalidInput("name_taken", f"You have an account named {cleaned} already.", field="name")
     return cleaned
-
-
-def _currency(value: str, field: str) -> str:
-    currency = str(value).strip().upper()
-    if not CURRENCY.fullmatch(currency):
-        raise InvalidInput("bad_currency", "A currency is up to 20 letters and digits, such as USD.", field=field)
-    return currency
-
-
-def _amount(value: Decimal | int | str, field: str, *, zero: bool = False) -> Decimal:
-    try:
-        amount = dec(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput("bad_amount", "That is not an amount.", field=field) from error
-    if amount < ZERO or (amount == ZERO and not zero) or amount > LARGEST_AMOUNT:
-        raise InvalidInput(
-            "bad_amount",
-            f"An amount is above zero and at most {plain(LARGEST_AMOUNT)}.",
-            field=field,
-            limit=LARGEST_AMOUNT,
-        )
-    if amount != round(amount, 18):
-        raise InvalidInput("bad_amount", "An amount has at most 18 decimals.", field=field)
-    return amount
 
 
 def _percent(value: Any, field: str) -> Decimal:

@@ -23,7 +23,7 @@ from bots import sizing
 from bots.coins import overrides_of
 from bots.memory import Pair, Side, sides_of
 from bots.models import Bot
-from bots.money import Money, Reserved, holds_of
+from bots.money import Money, Reserved
 from bots.signals.stored import BotSignals, heard_by_bots, reach_of
 from bots.strategies import get_strategy
 from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Quote, Strategy, TrailState, WorkingOrder
@@ -35,6 +35,7 @@ from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
 from positions.models import Order, Position
+from positions.reserves import holds_of
 from positions.states import (
     EXIT_PURPOSES,
     MACHINES,
@@ -521,29 +522,6 @@ def _signals_asked(bots: Iterable[BotFacts]) -> dict[int, int]:
             if strategy is not None and (asked := strategy.required_signals(settings)):
                 wanted[facts.bot.pk] = max(reach_of(asked), wanted.get(facts.bot.pk, 0))
     return wanted
-
-
-def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetime) -> dict[str, Decimal]:
-    """Return what of each currency the accounts have free together; one that is not known is left out (F34).
-
-    For pages: from the balances on record, in a number of queries that does not depend on how many accounts there are.
-    """
-    known = list(accounts)
-    money = load((), now, [account.pk for account in known]).money
-    for exchange in {account.exchange for account in known}:
-        by_symbol = {row.symbol: pid for pid, row in money.products.items() if row.exchange == exchange}
-        try:
-            quotes = market.quotes(exchange, by_symbol, now) if by_symbol else {}
-        except TradebotError:
-            continue
-        money.prices = {**money.prices, **{by_symbol[symbol]: quote for symbol, quote in quotes.items()}}
-    found: dict[str, Decimal] = {}
-    for currency in currencies:
-        parts = [money.free(account.pk, currency) for account in known]
-        sums = [part for part in parts if part is not None]
-        if sums:
-            found[currency] = sum(sums, ZERO)
-    return found
 
 
 def money_of(account: Account, now: datetime) -> Money:

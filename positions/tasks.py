@@ -1,4 +1,4 @@
-"""Celery entry points of the order loops: each runs one service and records that it did.
+"""Celery entry points of the loops over orders and values: each runs one service and records that it did.
 
 A loop finds out which accounts there is something to do for. Paper accounts it does itself, in one go. An account on an
 exchange becomes a task of its own, so that one whose venue is slow or away keeps no other one waiting (F67, F69).
@@ -17,6 +17,7 @@ from positions import daymarks, standstill, strangers
 from positions import reconcile as service
 from positions.guard import closing
 from positions.guard import service as guard
+from positions.portfolio import snapshots
 from tradebot.core import health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
@@ -37,6 +38,7 @@ __all__ = [
     "reconcile_account",
     "refresh_account",
     "report_unmatched_fills",
+    "take_value_snapshots",
 ]
 
 GUARD_SECONDS: Final = 10
@@ -123,6 +125,7 @@ def mark_days() -> None:
         daymarks.mark_all()
 
 
+@shared_task
 def measure_guarded() -> None:
     """Measure every account that has a guard; one beyond a limit is stopped. Asks no venue."""
     with health.loop("guard", GUARD_SECONDS):
@@ -148,6 +151,13 @@ def close_account(account_id: int) -> None:
 def prune_equity() -> None:
     """Delete old snapshots of equity."""
     guard.prune()
+
+
+@shared_task
+def take_value_snapshots() -> None:
+    """Write down what accounts are worth, once a day."""
+    with health.loop("value snapshots", snapshots.LOOPS["value snapshots"]):
+        snapshots.take_all()
 
 
 def _by_kind(account_ids: list[int]) -> tuple[list[int], list[int]]:

@@ -1,10 +1,11 @@
-"""Addresses of deals, history and orders."""
+"""Addresses of deals, history, orders and the portfolio."""
 
 from __future__ import annotations
 
 from django.urls import path, re_path
 
 from positions import action_views, unmatched_views, views
+from positions.portfolio import views as portfolio_views
 
 urlpatterns = [
     path("deals/", views.deals, name="deals"),
@@ -27,4 +28,8 @@ urlpatterns = [
     re_path(r"^history/export\.(?P<kind>csv|json)$", views.history_export, name="history_export"),
     path("orders/", views.order_list, name="orders"),
     re_path(r"^orders/export\.(?P<kind>csv|json)$", views.order_export, name="order_export"),
+    path("portfolio/", portfolio_views.portfolio, name="portfolio"),
+    path("portfolio/accounts/<int:pk>/left-out/", portfolio_views.left_out, name="portfolio_left_out"),
+    path("portfolio/accounts/<int:pk>/transfers/", portfolio_views.transfer_enter, name="transfer_enter"),
+    path("portfolio/transfers/<int:pk>/remove/", portfolio_views.transfer_remove, name="transfer_remove"),
 ]

@@ -23,6 +23,7 @@ from accounts.models import (
     AutoBuyRule,
     EquitySnapshot,
     ExchangeCredential,
+    LeftOut,
     Membership,
     PaperBalance,
     PaperEntry,
@@ -33,7 +34,9 @@ from accounts.models import (
     PropGuardRules,
     PropGuardState,
     TradingLimits,
+    Transfer,
     User,
+    ValueSnapshot,
     VenueBalance,
     VenueFunds,
 )
@@ -252,6 +255,43 @@ class AutoBuyRuleFactory(_Factory):
     account = factory.SubFactory(AccountFactory)
     currency = "USD"
     enabled = True
+
+
+class TransferFactory(_Factory):
+    """A deposit of dollars that a venue told of."""
+
+    class Meta:
+        model = Transfer
+
+    account = factory.SubFactory(AccountFactory)
+    external_id = factory.Sequence(lambda n: f"transfer-{n}")
+    currency = "USD"
+    amount = Decimal(1000)
+    at = factory.LazyFunction(clock.now)
+    value_usd = factory.LazyAttribute(lambda o: o.amount if o.currency == "USD" else None)
+    source = Transfer.Source.VENUE
+
+
+class ValueSnapshotFactory(_Factory):
+    """What an account was worth today; ``date`` follows ``taken_at``."""
+
+    class Meta:
+        model = ValueSnapshot
+
+    account = factory.SubFactory(AccountFactory)
+    taken_at = factory.LazyFunction(clock.now)
+    date = factory.LazyAttribute(lambda o: o.taken_at.date())
+    value_usd = Decimal(1000)
+    value_btc = Decimal("0.02")
+    by_currency = factory.LazyAttribute(lambda o: {"USD": {"total": str(o.value_usd), "usd": str(o.value_usd)}})
+
+
+class LeftOutFactory(_Factory):
+    class Meta:
+        model = LeftOut
+
+    account = factory.SubFactory(AccountFactory)
+    currency = factory.Sequence(lambda n: f"DUST{n}")
 
 
 class PaperTermsFactory(_Factory):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from marketdata.models import Product
 from marketdata.services import MarketCondition, MarketState, status
 from marketdata.wire.venues import LIVE
 from positions.models import Position
+from positions.portfolio.glance import worth_at_a_glance
 from positions.states import POSITION_ACTIVE
 from tradebot.core.models import GlobalSettings
 
@@ -61,6 +63,7 @@ NAVIGATION: Final = (
     Group(
         "Money",
         (
+            Entry("portfolio", "Portfolio", "pie", "portfolio", more=True),
             Entry("accounts", "Accounts", "key", "accounts", more=True),
             Entry("settings", "Settings", "gear", "settings"),
         ),
@@ -88,6 +91,15 @@ class Line:
     product: Product
     price: Any
     change: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in the top bar, with its name."""
+
+    name: str
+    amount: Decimal
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +201,20 @@ class Shell:
         if GlobalSettings.load().trading_paused:
             notes.insert(0, Note("warning", "Trading is paused.", "No bot opens a deal; open deals are still managed."))
         return notes
+
+    @cached_property
+    def worth(self) -> Money | None:
+        """Return what the accounts in view are worth, live ones where there are both; None while it is not known."""
+        accounts = [account for account in self.in_view if not account.is_paper] or self.in_view
+        if not accounts:
+            return None
+        # Only the top bar's own renewal waits for a market; no page does for this figure.
+        ask = (match := self.request.resolver_match) is not None and match.url_name == "ticker"
+        found = worth_at_a_glance(accounts, "USD", ask=ask)
+        if found.amount is None:
+            return None
+        mixed = len({account.is_paper for account in self.in_view}) == 2
+        return Money("Live value" if mixed else "Value", found.amount, found.currency)
 
     @cached_property
     def ticker(self) -> list[Line]:

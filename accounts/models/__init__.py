@@ -1,4 +1,4 @@
-"""People, the accounts they trade on, who shares them, what guards and automates them, and the paper venue's book."""
+"""People, their accounts and shares, what guards and automates those, what they were worth, and the paper book."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from accounts.models.guard import EquitySnapshot, PropGuardEvent, PropGuardRules
 from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
 from accounts.models.safety import TradingLimits
+from accounts.models.worth import LeftOut, Transfer, ValueSnapshot
 
 __all__ = [
     "Account",
@@ -15,6 +16,7 @@ __all__ = [
     "AutoBuyRule",
     "EquitySnapshot",
     "ExchangeCredential",
+    "LeftOut",
     "Membership",
     "PaperBalance",
     "PaperEntry",
@@ -25,8 +27,10 @@ __all__ = [
     "PropGuardRules",
     "PropGuardState",
     "TradingLimits",
+    "Transfer",
     "User",
     "UserManager",
+    "ValueSnapshot",
     "VenueBalance",
     "VenueFunds",
 ]

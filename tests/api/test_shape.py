@@ -23,6 +23,7 @@ from tests.factories import (
     EventFactory,
     FillFactory,
     HistoryDownloadFactory,
+    LeftOutFactory,
     OrderFactory,
     PaperEntryFactory,
     PaperOrderFactory,
@@ -31,6 +32,8 @@ from tests.factories import (
     ProductFactory,
     SweepFactory,
     SweepPointFactory,
+    TransferFactory,
+    ValueSnapshotFactory,
 )
 from tradebot.api_urls import router
 
@@ -54,6 +57,9 @@ def grow(people: People, number: int) -> None:
         OrderFactory(position=deal, status="open")
         trade = PaperTradeFactory(order=PaperOrderFactory(account=people.account))
         PaperEntryFactory(account=people.account, kind="trade", trade=trade)
+        TransferFactory(account=people.account)
+        ValueSnapshotFactory(account=AccountFactory(owner=people.ann))
+        LeftOutFactory(account=people.account)
 
 
 def queries(client: APIClient, path: str) -> tuple[int, int]:

@@ -27,6 +27,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         3,
         "finds accounts with rules or purchases under way, each then handled alone; which prices are in use; retention",
     ),
+    ("accounts/transfers.py", "all_accounts"): (1, "finds accounts to read transfers of; each is then read alone"),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/coins.py", "detached"): (
         1,
@@ -99,6 +100,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
     ("positions/reconcile.py", "all_accounts"): (
         2,
         "finds accounts with working orders, and with resting orders; each is then handled alone",
+    ),
+    ("positions/portfolio/snapshots.py", "all_accounts"): (
+        1,
+        "finds accounts without a value of today; each is then valued alone",
     ),
     ("positions/strangers.py", "all_accounts"): (1, "finds exchange accounts that have keys; each is handled alone"),
     ("positions/tasks.py", "all_accounts"): (1, "tells which accounts are on an exchange: those get a task each"),

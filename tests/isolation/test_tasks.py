@@ -57,6 +57,8 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.autobuy.tasks.prune": nothing,
     "bots.autobuy.tasks.run": nothing,
     "bots.autobuy.tasks.run_account": foreign_account,
+    "accounts.tasks.read_account_transfers": foreign_account,
+    "accounts.tasks.read_transfers": nothing,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
@@ -88,11 +90,17 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.reconcile_account": foreign_account,
     "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
+    "positions.tasks.take_value_snapshots": nothing,
     "tradebot.core.tasks.prune_action_keys": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
+    "accounts.tasks.read_account_transfers": "looks after the account it is given, in that account's scope",
+    "accounts.tasks.read_transfers": "reads the transfers of everybody, each account in a scope of its own",
+    "bots.autobuy.tasks.run": "buys for everybody's rules, each account in a scope of its own",
+    "bots.autobuy.tasks.run_account": "buys for the account it is given, in that account's scope",
+    "positions.tasks.measure_guarded": "measures everybody's guarded accounts, each in a scope of its own",
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",
@@ -106,6 +114,7 @@ OVER_ALL: Final = {
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
+    "positions.tasks.take_value_snapshots": "writes down what accounts are worth, each in a scope of its own",
 }
 """Tasks that may change Ann's rows, because they look after everybody's."""
 

@@ -100,6 +100,13 @@ def balance(value: Any, currency: str = "") -> str:
 
 
 @register.filter
+def coins(value: Any, currency: str = "") -> str:
+    """Write what is held of a currency, beside others: to the cent, or with as many places as it has, at most eight."""
+    found = number(value)
+    return UNKNOWN if found is None else written(found, 2 if currency in CENTS else _places(found, None))
+
+
+@register.filter
 def plus(value: Any, how: Any = None) -> str:
     """Write a change with its sign but no arrow or colour, where it is neither gain nor loss: a deposit."""
     found = number(value)
@@ -166,6 +173,17 @@ def _stepped(value: Any, increment: Decimal | None) -> str:
     if found is None:
         return UNKNOWN
     return written(found, places_of_step(increment) if increment else _places(found, None))
+
+
+@register.filter
+def worth_price(value: Any) -> str:
+    """Write a price that no product's step belongs to: to the cent, or to five significant digits below ten."""
+    found = number(value)
+    if found is None:
+        return UNKNOWN
+    if not found or abs(found) >= 10:
+        return written(found, 2)
+    return written(found, min(max(2, 4 - found.adjusted()), 12))
 
 
 @register.filter
