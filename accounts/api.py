@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 
 from accounts import services, tokens
 from accounts.models import Account, PaperEntry, User
+from accounts.safety_api import SafetyActions
 from accounts.serializers import (
     AccountSerializer,
     MoneySerializer,
@@ -69,7 +70,7 @@ class OwnersOnly(MayChange):
     list=extend_schema(description="Accounts that you own or that are shared with you."),
     retrieve=extend_schema(description="One account."),
 )
-class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
+class AccountViewSet(SafetyActions, mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
     """Accounts that you own or that are shared with you."""
 
     queryset = Account.objects.select_related("owner", "paper_terms").prefetch_related("paper_balances").order_by("id")

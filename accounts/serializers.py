@@ -48,6 +48,7 @@ class AccountSerializer(ModelSerializer):
 
     owner = serializers.EmailField(source="owner.email", read_only=True)
     editable = serializers.SerializerMethodField(help_text="False while it is shared with you to look at only.")
+    is_armed = serializers.BooleanField(read_only=True, help_text="Whether orders that take risk are let through.")
     balances = PaperBalanceSerializer(source="paper_balances", many=True, read_only=True)
     terms = PaperTermsSerializer(source="paper_terms", read_only=True, allow_null=True)
 
@@ -61,6 +62,8 @@ class AccountSerializer(ModelSerializer):
             "owner",
             "editable",
             "is_default",
+            "trading_state",
+            "is_armed",
             "balances",
             "terms",
             "created_at",

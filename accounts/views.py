@@ -14,13 +14,23 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import forms, selection, services
-from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms
+from accounts import confirming, forms, panels, safety_forms, selection, services, trading
+from accounts.models import (
+    Account,
+    ExchangeCredential,
+    Membership,
+    PaperBalance,
+    PaperEntry,
+    PaperTerms,
+    VenueBalance,
+    VenueFunds,
+)
 from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.once_pages import acting
+from tradebot.core.scoping import current_scope
 
 ENTRIES_PER_PAGE = 50
 
@@ -79,7 +89,7 @@ def account_new(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
-    return _page(request, _account(request, pk))
+    return account_page(request, one_account(request, pk))
 
 
 @login_required
@@ -103,9 +113,9 @@ def account_withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a paper account over, after its name was typed."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.ResetForm(request.POST, expected=account.name, auto_id="reset_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -120,9 +130,9 @@ def account_reset(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change what trading on a paper account costs."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.TermsForm(request.POST, instance=PaperTerms(account=account), auto_id="terms_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -137,9 +147,9 @@ def account_terms(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give the account another name."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.RenameForm(request.POST, auto_id="rename_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -154,7 +164,7 @@ def account_rename(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make it the account that new bots start on."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     try:
         services.set_default(account, request.user.email)
     except InvalidInput as error:
@@ -169,7 +179,7 @@ def account_default(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
     """Put the account away; its history stays."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     try:
         services.archive_account(account, request.user.email)
     except InvalidInput as error:
@@ -184,9 +194,9 @@ def account_archive(request: SignedInRequest, pk: int) -> HttpResponse:
 @acting
 def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
     """Let another person look at the account, or act on it."""
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.ShareForm(request.POST, auto_id="share_%s")
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -204,7 +214,7 @@ def account_share(request: SignedInRequest, pk: int) -> HttpResponse:
 def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpResponse:
     """End somebody's share of one's own account."""
     try:
-        services.revoke(_own(request, pk), user_id, request.user.email)
+        services.revoke(own_account(request, pk), user_id, request.user.email)
     except NotFound as error:
         raise Http404(error.message) from error
     messages.success(request, "The share has ended.")
@@ -216,7 +226,7 @@ def account_revoke(request: SignedInRequest, pk: int, user_id: int) -> HttpRespo
 @acting
 def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     """Give up one's own share of somebody else's account."""
-    account = _account(request, pk)
+    account = one_account(request, pk)
     try:
         services.leave(account, request.user)
     except NotFound as error:
@@ -228,21 +238,22 @@ def account_leave(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect("accounts")
 
 
-def _account(request: SignedInRequest, pk: int) -> Account:
+def one_account(request: SignedInRequest, pk: int) -> Account:
+    """Return an account to look at."""
     return get_object_or_404(Account.objects.select_related("owner"), pk=pk)
 
 
-def _own(request: SignedInRequest, pk: int) -> Account:
+def own_account(request: SignedInRequest, pk: int) -> Account:
     """Return an account to change: the person's own. A shared one is looked at, not rearranged."""
     return get_object_or_404(Account, pk=pk, owner_id=request.user.pk)
 
 
 def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str, done: str) -> HttpResponse:
-    account = _own(request, pk)
+    account = own_account(request, pk)
     form = forms.MoneyForm(request.POST, auto_id=f"{name}_%s")
     data = form.data
     said = f"{done} {data.get('amount', '').strip()} {data.get('currency', '').strip().upper()}."
-    return _act(
+    return carry_out(
         request,
         account,
         form,
@@ -252,7 +263,7 @@ def _money(request: SignedInRequest, pk: int, act: Callable[..., Any], name: str
     )
 
 
-def _act(
+def carry_out(
     request: SignedInRequest, account: Account, form: BaseForm, name: str, act: Callable[[], Any], done: str
 ) -> HttpResponse:
     """Run one service for a valid form and return to the account, or show the form with its errors."""
@@ -264,17 +275,25 @@ def _act(
         else:
             messages.success(request, done)
             return redirect("account", pk=account.pk)
-    return _page(request, account, **{name: form})
+    return account_page(request, account, **{name: form})
 
 
-def _page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+def account_page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+    """Show the account, with the forms that were refused as they were typed."""
     owned = account.owner_id == request.user.pk
     context: dict[str, Any] = {
         "nav": "accounts",
         "account": account,
         "owned": owned,
         "balances": _balances([account])[account.pk],
+        "editable": account.pk in current_scope().editable_ids,
+        "limits": trading.limits_of(account),
+        "unexplained": account.unmatched_fills.filter(explanation="").count() if not account.is_paper else 0,
     }
+    if not account.is_paper:
+        keys = ExchangeCredential.objects.filter(account=account)
+        context["keys"] = keys.defer("api_key", "api_secret", "passphrase").first()
+        context["funds"] = VenueFunds.objects.filter(account=account).first()
     if account.is_paper:
         entries = PaperEntry.objects.filter(account=account).select_related("trade__order")
         terms = PaperTerms.objects.filter(account=account).first() or PaperTerms(account=account)
@@ -294,21 +313,32 @@ def _page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -
                 "terms_form": forms.TermsForm(instance=terms, auto_id="terms_%s"),
             }
     if owned:
+        ready = account.is_paper or confirming.has_second_factor(request.user)
+        takes_codes = confirming.takes_codes(request.user)
         context |= {
+            "ready": ready,
+            "ready_mail": ready or confirming.may_set_one_up(request.user),
+            "takes_codes": takes_codes,
+            "arm_form": safety_forms.ArmForm(account=account, takes_codes=takes_codes, auto_id="arm_%s"),
+            "limits_form": safety_forms.LimitsForm(
+                instance=context["limits"], account=account, asks_code=ready, auto_id="limits_%s"
+            ),
             "rename_form": forms.RenameForm(initial={"name": account.name}, auto_id="rename_%s"),
             "share_form": forms.ShareForm(auto_id="share_%s"),
             "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
         }
-    context |= bound_forms
+    context |= panels.context_of(request, account, bound_forms) | bound_forms
     refused = any(form.errors for form in bound_forms.values())
     return render(request, "accounts/detail.html", context, status=422 if refused else 200)
 
 
 def _balances(accounts: list[Account]) -> dict[int, list[Any]]:
-    """Return the paper balances of each account that are not empty, by account id. One query."""
+    """Return the balances of each account that are not empty, by account id: on paper as they are, on an exchange as
+    it said last. Two queries."""
     rows: dict[int, list[Any]] = {account.pk: [] for account in accounts}
-    for balance in PaperBalance.objects.filter(account__in=accounts).exclude(total=ZERO):
-        rows[balance.account_id].append(balance)
+    for model in (PaperBalance, VenueBalance):
+        for balance in model.objects.filter(account__in=accounts).exclude(total=ZERO):
+            rows[balance.account_id].append(balance)
     return rows
 
 

@@ -6,6 +6,11 @@ class BotsConfig(AppConfig):
     verbose_name = "Bots"
 
     def ready(self) -> None:
-        from bots import outlook
+        from accounts import panels
+        from bots import bulk, outlook
+        from bots.autobuy import panel
+        from positions.guard import service as guard
 
         outlook.register_all()
+        guard.register_bots(bulk.stop_all)
+        panels.register(20, "accounts/_auto_buy.html", panel.gather)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 import structlog
+from django.db import transaction
 
+from accounts.models import Account
 from bots.models import Bot
 from bots.services import editable_bot, record, stop_bot
 from positions import manual
@@ -22,7 +24,7 @@ from positions.states import POSITION_ACTIVE
 from tradebot.core.decimals import MONEY, ZERO
 from tradebot.core.errors import TradebotError
 
-__all__ = ["BulkPreview", "DealAnswer", "bulk_preview", "cancel_all", "said", "sell_all"]
+__all__ = ["BulkPreview", "DealAnswer", "bulk_preview", "cancel_all", "said", "sell_all", "stop_all"]
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +90,15 @@ def cancel_all(bot: Bot, actor: str, *, stop: bool = False) -> list[DealAnswer]:
     """Give every open deal of the bot up: its orders are cancelled, its coins stay. Otherwise like :func:`sell_all`."""
     bot = _started(bot, actor, stop)
     return _recorded(bot, actor, "bot.cancelled_all", [_cancelled(deal, actor) for deal in _open_deals(bot)])
+
+
+def stop_all(account: Account, actor: str) -> int:
+    """Stop every bot that runs on the account, all or none, and return how many. Writes rows only."""
+    with transaction.atomic():
+        running = list(Bot.objects.filter(account=account, status=Bot.Status.RUNNING).order_by("pk"))
+        for bot in running:
+            stop_bot(bot, actor)
+    return len(running)
 
 
 def said(answers: Sequence[DealAnswer], done: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any, Final, Literal
 
+from accounts.models import PropGuardRules, PropGuardState
 from bots import facts, market_views, sizing
 from bots.conditions import Check, evaluate
 from bots.models import Bot, BotProduct
@@ -19,7 +20,9 @@ from bots.strategies.dca_common import MAX_QUOTE_AGE, entry_price
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Product
 from marketdata.services import market_now
+from positions.guard import check as guard
 from positions.states import Direction
+from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
 from tradebot.core.errors import TradebotError
 from tradebot.templatetags.tradebot import amount, pct, price, span
@@ -73,13 +76,15 @@ def questions_now(bot: Bot, pair: BotProduct, direction: Direction) -> Questions
     wanted[pair.product_id] = mine.strategy.required_series(mine.settings)
     try:
         chunk.see(market_views.build(chunk.products, wanted, now))
-        view, context = chunk.views[pair.product_id], chunk.open_context(mine, known, side)
+        view, context = chunk.view(bot.pk, pair.product_id), chunk.open_context(mine, known, side)
     except TradebotError:
+        return NOTHING
+    if view is None:
         return NOTHING
     with localcontext(MONEY):
         tree = mine.settings.open_tree(direction)
         return Questions(
-            gates=tuple(_gates(mine.settings, view, context, pair.product)),
+            gates=(*_gates(mine.settings, view, context, pair.product), *_guard(bot.account_id)),
             checks=tuple(evaluate(tree, view, context.since).checks),
             join=tree.join.value,
             decision=mine.strategy.decide_open(mine.settings, view, context),
@@ -93,6 +98,20 @@ def _gates(settings: DcaSettings, view: MarketView, ctx: OpenContext, product: P
     yield from _money(settings, view, ctx, product)
 
 
+def _guard(account_id: int) -> Iterator[Gate]:
+    """Say what the account's guard answers to every order that takes risk; nothing where there is no guard."""
+    found = PropGuardRules.objects.filter(account_id=account_id, enabled=True).first()
+    if found is None:
+        return
+    state = PropGuardState.objects.filter(account_id=account_id).first()
+    refusal = guard.refusal_of(found, state, clock.now())
+    if refusal is None:
+        yield Gate("Prop guard", "met", "within its limits", "not stopped, equity known")
+    else:
+        unknown = refusal.code in guard.UNKNOWN
+        yield Gate("Prop guard", "unknown" if unknown else "unmet", refusal.message, "not stopped, equity known")
+
+
 def _is(condition: bool) -> State:
     return "met" if condition else "unmet"
 
@@ -101,6 +120,10 @@ def _slots(settings: DcaSettings, ctx: OpenContext) -> Iterator[Gate]:
     yield Gate("Bot", _is(ctx.bot_active), "running" if ctx.bot_active else "stopped", "running")
     if ctx.trading_paused:
         yield Gate("New deals", "unmet", "paused by the operator", "allowed")
+    if ctx.account_closed:
+        yield Gate(
+            "Account", "unmet", "stopped" if ctx.account_closed == "stopped" else "read-only", "armed for trading"
+        )
     most = settings.max_active_deals
     yield Gate("Free deal slot", _is(ctx.open_deals < most), f"{ctx.open_deals} of {most} open", f"fewer than {most}")
     if most > 1:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from bots.autobuy import service as auto_buy
 from bots.engine import active_bots
 from bots.facts import compiled, settings_of
 from bots.market_views import SMALLEST_HISTORY
@@ -13,6 +14,7 @@ from bots.models import Bot, BotProduct
 from bots.strategies import get_strategy
 from bots.strategies.base import Strategy
 from marketdata.models import Product
+from positions.guard import equity
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import scoping
@@ -28,7 +30,7 @@ _User = tuple[Strategy, Any]
 
 
 def needs() -> Needs:
-    """Return what all active bots and open deals look at.
+    """Return what all active bots and open deals look at, and the prices that guards and auto-buy need besides.
 
     Settings that cannot be read need no candles: the cycle reports them to their owner.
     """
@@ -48,7 +50,12 @@ def needs() -> Needs:
         for position in deals.only("pk", "product_id", "strategy", "settings", "settings_version"):
             user = _user_of(position)
             users[position.product_id, id(user and user[1])] = user
-    return _by_market(users)
+    wanted = _by_market(users)
+    for priced in (equity.prices_needed(), auto_buy.prices_needed()):
+        for exchange, symbols in priced.items():
+            for symbol in symbols:
+                wanted[exchange].setdefault(symbol, {})
+    return wanted
 
 
 def _user_of(position: Position) -> _User | None:
@@ -60,8 +67,8 @@ def _user_of(position: Position) -> _User | None:
     return strategy, settings
 
 
-def _by_market(users: Mapping[tuple[int, int], _User | None]) -> Needs:
-    wanted: Needs = defaultdict(lambda: defaultdict(dict))
+def _by_market(users: Mapping[tuple[int, int], _User | None]) -> defaultdict[str, dict[str, dict[str, int]]]:
+    wanted: defaultdict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     products = Product.objects.in_bulk({product_id for product_id, _ in users})
     for (product_id, _), user in users.items():
         product = products[product_id]

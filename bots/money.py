@@ -12,8 +12,7 @@ Everything is by account; one account's money is never another's (F49). None is 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
@@ -22,43 +21,17 @@ from accounts.exchanges.base import Balance
 from bots import sizing
 from bots.strategies.base import FeeRates, Quote
 from marketdata.models import Product
-from positions.models import Order, Position
-from positions.reserves import ON_THEIR_WAY, spoken_for, unseen_on_exchanges
-from positions.states import EXIT_PURPOSES, WORKING, Direction
+from positions.ledger import quote_value
+from positions.models import Position
+from positions.reserves import Holds, spoken_for
+from positions.states import Direction
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
 if TYPE_CHECKING:
     from bots.facts import BotFacts
 
-__all__ = ["Holds", "Money", "Reserved", "holds_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Holds:
-    """What working orders hold: ``unseen`` by account and currency, where the venue may not know the order yet (F10),
-    and ``closes`` by deal id, what its closes have claimed."""
-
-    unseen: Mapping[tuple[int, str], Decimal]
-    closes: Mapping[int, Decimal]
-
-
-def holds_of(account_ids: Iterable[int]) -> Holds:
-    """Return what the working orders of these accounts hold. Two queries, three where there are exchange accounts."""
-    known = list(account_ids)
-    unseen: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
-    closes: dict[int, Decimal] = defaultdict(Decimal)
-    rows = Order.objects.filter(account__in=known, status__in=WORKING).order_by()
-    for account_id, deal_id, purpose, status, currency, amount in rows.values_list(
-        "account_id", "position_id", "purpose", "status", "hold_currency", "hold_amount"
-    ):
-        if status in ON_THEIR_WAY:
-            unseen[account_id, currency] += amount
-        if purpose in EXIT_PURPOSES:
-            closes[deal_id] += amount
-    for key, amount in unseen_on_exchanges(known).items():
-        unseen[key] += amount
-    return Holds(unseen, closes)
+__all__ = ["Money", "Reserved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +110,7 @@ class Money:
             if position.base_held and position.product.quote == quote
         ]
         try:
-            return sizing.quote_value(balances[quote].total if quote in balances else ZERO, held)
+            return quote_value(balances[quote].total if quote in balances else ZERO, held)
         except MissingInformation:
             return None
 
@@ -168,7 +141,7 @@ class Money:
             return NOTHING
         key = (account_id, currency)
         if key not in self._kept:
-            self._kept[key] = [(facts.bot.pk, facts.bot.name, self._unused(facts, currency)) for facts in keepers]
+            self._kept[key] = [(facts.bot.pk, facts.bot.name, self.unused(facts, currency)) for facts in keepers]
         goes_first = any(facts.bot.pk == besides for facts in keepers)
         amount, names = ZERO, []
         for pk, name, unused in self._kept[key]:
@@ -189,7 +162,7 @@ class Money:
         kept = self.reserved(account_id, currency, besides)
         return None if kept is None else max(free - kept.amount, ZERO)
 
-    def _unused(self, facts: BotFacts, currency: str) -> Decimal | None:
+    def unused(self, facts: BotFacts, currency: str) -> Decimal | None:
         """Return what the bot has not used yet of ``currency``: quote for its longs, base for its shorts."""
         total = ZERO
         quotes = {self.products[pair.product_id].quote for pair in facts.pairs}

@@ -19,6 +19,7 @@ from bots import sizing, strategies
 from bots.models import Bot, BotProduct, ReplayRun
 from marketdata import sources
 from positions import figures
+from positions.ledger import quote_value
 from positions.models import Position
 from positions.states import POSITION_ACTIVE, PositionStatus
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO
@@ -191,7 +192,7 @@ def _budget(bot: Bot, balances: Any, holdings: dict[tuple[int, str], list[tuple[
     try:
         if balances is not None and bot.account_id is not None:
             own = balances[quote].total if quote in balances else ZERO
-            value = sizing.quote_value(own, [item for item in holdings[bot.account_id, quote] if item[0]])
+            value = quote_value(own, [item for item in holdings[bot.account_id, quote] if item[0]])
         amount = bot.budget_fixed if bot.budget_kind == "fixed" else bot.budget_pct
         return sizing.bot_budget(bot.budget_kind, amount, value)
     except MissingInformation:

@@ -22,6 +22,7 @@ from marketdata.models import Product
 from notifications.models import Event
 from notifications.outbox import publish
 from positions.booking import lock_account
+from positions.guard.service import is_killed
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import audit, clock
@@ -149,6 +150,10 @@ def start_bot(bot: Bot, actor: str) -> Bot:
         )
     if account.archived_at is not None:
         raise InvalidInput("account_archived", f"The account “{account.name}” is archived.", field="account")
+    if is_killed(account.pk):
+        raise InvalidInput(
+            "guard_killed", f"The guard has stopped the account “{account.name}”. Release it first.", field="account"
+        )
     rows = bot.bot_products.filter(enabled=True).exclude(product__status=Product.Status.DELISTED)
     if not rows.exists():
         raise InvalidInput("no_pairs", "The bot has no pair that is still traded. Choose one.", field="symbols")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
+from positions.guard import admin as guard_admin  # noqa: F401 (registers its own pages)
 from positions.models import Fill, Order, Position, UnmatchedFill
 from tradebot.core.admin import ReadOnlyAdmin
 

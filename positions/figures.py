@@ -329,10 +329,12 @@ class PairFigures:
 
 
 def ended(positions: QuerySet[Position]) -> QuerySet[Position]:
-    """Return those deals that had a fill and ended, in no order; cancelled ones count with what they had realised."""
-    return positions.filter(
-        status__in=(PositionStatus.CLOSED, PositionStatus.CANCELLED), deal_number__isnull=False
-    ).order_by()
+    """Return those deals that had a fill and ended, in no order; cancelled ones count with what they had realised.
+
+    Purchases that were made to be kept are no deals that earned or lost.
+    """
+    rows = positions.filter(status__in=(PositionStatus.CLOSED, PositionStatus.CANCELLED), deal_number__isnull=False)
+    return rows.exclude(exit_reason=ExitReason.KEPT).order_by()
 
 
 def period_starts(now: datetime, zone: ZoneInfo) -> dict[Period, datetime | None]:

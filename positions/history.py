@@ -15,7 +15,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from positions.models import Order, Position
-from positions.states import FINAL, WORKING, OrderStatus, PositionStatus
+from positions.states import FINAL, WORKING, ExitReason, OrderStatus, PositionStatus
 from tradebot.core.decimals import ZERO, plain
 from tradebot.core.money import amount_total
 
@@ -60,7 +60,12 @@ def _day(day: Any, days: int = 0) -> datetime:
 
 
 def ended_deals(rows: QuerySet[Position], found: dict[str, Any]) -> QuerySet[Position]:
-    """Return ``rows`` narrowed to what a history filter asks for, newest first."""
+    """Return ``rows`` narrowed to what a history filter asks for, newest first.
+
+    Purchases that were made to be kept are shown when they are asked for: they are no deals that earned or lost.
+    """
+    if found["reason"] != ExitReason.KEPT:
+        rows = rows.exclude(exit_reason=ExitReason.KEPT)
     if found["q"]:
         rows = rows.filter(product__symbol__icontains=found["q"].strip())
     if found["bot"]:

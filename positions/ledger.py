@@ -18,6 +18,7 @@ from typing import Any
 
 from positions.states import Direction, Purpose, Side
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to
+from tradebot.core.errors import MissingInformation
 
 WORSE = Decimal("0.99")
 
@@ -313,6 +314,21 @@ def payable(base: Decimal, price: Decimal, fee_rate: Decimal, free: Decimal, *, 
         if base <= most:
             return base
         return most * WORSE if at_market else most
+
+
+def quote_value(free_quote: Decimal, holdings: Iterable[tuple[Decimal, Decimal | None]]) -> Decimal:
+    """Return what an account is worth in one quote currency: its free balance plus its open deals there (F31).
+
+    ``holdings`` are (base held, current price) of the account's open deals quoted in that currency; the free balance
+    does not contain them. Raises MissingInformation when a price is not known: half a value is no value (F34).
+    """
+    with localcontext(MONEY):
+        value = free_quote
+        for base, price in holdings:
+            if price is None:
+                raise MissingInformation("missing_price", "the account cannot be valued: a price is not known")
+            value += base * price
+        return value
 
 
 @dataclass(frozen=True, slots=True)

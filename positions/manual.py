@@ -26,7 +26,7 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from positions import execution, handling
+from positions import execution, handling, keeping
 from positions.booking import announce_position, lock_account, write
 from positions.execution import Intent
 from positions.models import Order, Position
@@ -193,7 +193,7 @@ def cancel_deal(position: Position, actor: str) -> Position:
             write(
                 position,
                 status=PositionStatus.CANCELLED,
-                exit_reason=ExitReason.CANCELLED,
+                exit_reason=ExitReason.KEPT if position.strategy == keeping.STRATEGY else ExitReason.CANCELLED,
                 closed_at=clock.now(),
             )
             announce_position(position)

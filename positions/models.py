@@ -238,6 +238,11 @@ class Fill(OwnedModel):
 class UnmatchedFill(OwnedModel):
     """An execution on the venue that belongs to no order of ours: reported to the owner, never adopted (F11)."""
 
+    class Explanation(models.TextChoices):
+        BY_HAND = "by_hand", "I traded this by hand"
+        OTHER_PROGRAM = "other_program", "Another program of mine did"
+        UNKNOWN = "unknown", "I do not know: keep watching"
+
     account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="unmatched_fills")
     venue_trade_id = models.CharField(max_length=80)
     symbol = models.CharField(max_length=40)
@@ -246,10 +251,30 @@ class UnmatchedFill(OwnedModel):
     base = AmountField()
     at = models.DateTimeField()
     reported_at = models.DateTimeField(default=clock.now)
+    explanation = models.CharField(
+        max_length=20, choices=Explanation.choices, blank=True, help_text="What its owner says it was."
+    )
+    explained_at = models.DateTimeField(null=True, blank=True)
+    explained_by = models.CharField(max_length=254, blank=True)
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["account", "explanation", "-id"], name="unmatched_fill_unexplained")]
         constraints = [models.UniqueConstraint(fields=["account", "venue_trade_id"], name="unmatched_fill_once")]
 
     def __str__(self) -> str:
         return f"{self.side} {self.base} {self.symbol}"
+
+
+class DayMark(OwnedModel):
+    """What an account's open deals had earned when its owner's day began; see ``positions.daymarks``."""
+
+    account = models.OneToOneField("accounts.Account", models.CASCADE, related_name="day_mark")
+    day = models.DateField(help_text="The day in the owner's time zone.")
+    at = models.DateTimeField(help_text="When the figures were taken that the day is counted from.")
+    results = models.JSONField(default=dict, help_text="Realised and unrealised by quote currency, exact.")
+    latest_at = models.DateTimeField()
+    latest = models.JSONField(default=dict, help_text="The same, of the last look: the next day's beginning.")
+
+    def __str__(self) -> str:
+        return f"account {self.account_id} on {self.day}"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -24,11 +25,11 @@ from django.db.models import F, Q
 
 from accounts.models import VenueFunds
 from positions.models import Order, Position
-from positions.states import Direction, OrderStatus, Side
+from positions.states import EXIT_PURPOSES, WORKING, Direction, OrderStatus, Side
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["ON_THEIR_WAY", "spoken_for", "unseen", "unseen_on_exchanges"]
+__all__ = ["ON_THEIR_WAY", "Holds", "base_of_longs", "holds_of", "spoken_for", "unseen", "unseen_on_exchanges"]
 
 PriceOf = Callable[[Position], Decimal | None]
 ON_THEIR_WAY: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
@@ -64,6 +65,38 @@ def unseen_on_exchanges(account_ids: Iterable[int]) -> dict[tuple[int, str], Dec
     return taken
 
 
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What our working orders hold: ``unseen`` by account and currency, where the venue may not know the order yet
+    (F10), ``closes`` by deal id, what its closes have claimed, and ``entries`` by account and currency, what orders
+    that enlarge deals have."""
+
+    unseen: Mapping[tuple[int, str], Decimal]
+    closes: Mapping[int, Decimal]
+    entries: Mapping[tuple[int, str], Decimal]
+
+
+def holds_of(account_ids: Iterable[int]) -> Holds:
+    """Return what the working orders of these accounts hold. Two queries, three where there are exchange accounts."""
+    known = list(account_ids)
+    unseen: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    closes: dict[int, Decimal] = defaultdict(Decimal)
+    entries: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    rows = Order.objects.filter(account__in=known, status__in=WORKING).order_by()
+    for account_id, deal_id, purpose, status, currency, amount in rows.values_list(
+        "account_id", "position_id", "purpose", "status", "hold_currency", "hold_amount"
+    ):
+        if status in ON_THEIR_WAY:
+            unseen[account_id, currency] += amount
+        if purpose in EXIT_PURPOSES:
+            closes[deal_id] += amount
+        else:
+            entries[account_id, currency] += amount
+    for key, amount in unseen_on_exchanges(known).items():
+        unseen[key] += amount
+    return Holds(unseen, closes, entries)
+
+
 def spoken_for(
     positions: Iterable[Position], currency: str, price_of: PriceOf, taker: Decimal, claimed: Mapping[int, Decimal]
 ) -> Decimal:
@@ -84,6 +117,12 @@ def spoken_for(
                 need = _buy_back(position, price_of, taker) if position.product.quote == currency else ZERO
             total += max(need - claimed.get(position.pk, ZERO), ZERO) if need > ZERO else ZERO
     return total
+
+
+def base_of_longs(positions: Iterable[Position], currency: str) -> Decimal:
+    """Return how much of ``currency`` these active long deals hold, whatever their closes have claimed of it."""
+    held = (row.base_held for row in positions if row.direction == Direction.LONG and row.product.base == currency)
+    return sum((base for base in held if base > ZERO), ZERO)
 
 
 def _buy_back(position: Position, price_of: PriceOf, taker: Decimal) -> Decimal:

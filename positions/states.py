@@ -78,6 +78,8 @@ class ExitReason(StrEnum):
     PANIC = "panic"
     DUST = "dust"
     CANCELLED = "cancelled"
+    KEPT = "kept"
+    """A purchase that was made to be kept: its coins belong to the account, and it earned or lost nothing."""
 
 
 TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
@@ -132,7 +134,7 @@ EXIT_PURPOSES: Final = frozenset(Purpose) - ENTRY_PURPOSES
 MANUAL_PURPOSES: Final = frozenset({Purpose.MANUAL_ADD, Purpose.MANUAL_CLOSE, Purpose.LIMIT_CLOSE})
 """Placed by a person: never repriced or replaced by the machine (F17)."""
 
-MACHINES: Final = frozenset({"bot", "system"})
+MACHINES: Final = frozenset({"auto-buy", "bot", "prop guard", "system"})
 """Actors that are no person."""
 
 PROTECTIVE_PURPOSES: Final = frozenset(

@@ -1,4 +1,4 @@
-"""Celery entry points of the order loops: each runs one service and records that it did.
+"""Celery entry points of the loops over orders and values: each runs one service and records that it did.
 
 A loop finds out which accounts there is something to do for. Paper accounts it does itself, in one go. An account on an
 exchange becomes a task of its own, so that one whose venue is slow or away keeps no other one waiting (F67, F69).
@@ -7,28 +7,42 @@ exchange becomes a task of its own, so that one whose venue is slow or away keep
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from celery import shared_task
 
 from accounts import balances
 from accounts.models import Account
+from positions import daymarks, standstill, strangers
 from positions import reconcile as service
-from positions import strangers
+from positions.guard import closing
+from positions.guard import service as guard
+from positions.portfolio import snapshots
 from tradebot.core import health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
 __all__ = [
     "ask_for_balances",
+    "cancel_entries",
+    "cancel_entries_of_stopped",
+    "close_account",
+    "close_after_guard",
     "compare_account",
+    "mark_days",
+    "measure_guarded",
     "monitor_resting",
     "poll_account",
+    "prune_equity",
     "reconcile",
     "reconcile_account",
     "refresh_account",
     "report_unmatched_fills",
+    "take_value_snapshots",
 ]
+
+GUARD_SECONDS: Final = 10
+health.LOOPS.update({"guard": GUARD_SECONDS, "guard closing": GUARD_SECONDS})
 
 
 @shared_task
@@ -89,6 +103,61 @@ def refresh_account(account_id: int) -> None:
             balances.refresh(Account.objects.get(pk=account_id))
         except TradebotError:
             return  # noted where the pages find it
+
+
+@shared_task
+def cancel_entries(account_id: int) -> None:
+    """Take back what a stopped account still has in the book to buy with."""
+    standstill.cancel_entries(account_id)
+
+
+@shared_task
+def cancel_entries_of_stopped() -> None:
+    """Do so for every stopped account, until nothing is left."""
+    with health.loop(standstill.LOOP, standstill.LOOP_SECONDS):
+        standstill.cancel_entries_of_stopped()
+
+
+@shared_task
+def mark_days() -> None:
+    """Keep the figures that daily loss limits are counted from."""
+    with health.loop(daymarks.LOOP, daymarks.LOOP_SECONDS):
+        daymarks.mark_all()
+
+
+@shared_task
+def measure_guarded() -> None:
+    """Measure every account that has a guard; one beyond a limit is stopped. Asks no venue."""
+    with health.loop("guard", GUARD_SECONDS):
+        guard.refresh_all()
+
+
+@shared_task
+def close_after_guard() -> None:
+    """Close what accounts still have open that their guard has stopped."""
+    with health.loop("guard closing", GUARD_SECONDS):
+        paper, live = _by_kind(closing.accounts_to_settle())
+        closing.carry_out_all(paper)
+        _hand_out(close_account, live, GUARD_SECONDS)
+
+
+@shared_task
+def close_account(account_id: int) -> None:
+    """Close what one exchange account still has open that its guard has stopped."""
+    closing.carry_out_all([account_id])
+
+
+@shared_task
+def prune_equity() -> None:
+    """Delete old snapshots of equity."""
+    guard.prune()
+
+
+@shared_task
+def take_value_snapshots() -> None:
+    """Write down what accounts are worth, once a day."""
+    with health.loop("value snapshots", snapshots.LOOPS["value snapshots"]):
+        snapshots.take_all()
 
 
 def _by_kind(account_ids: list[int]) -> tuple[list[int], list[int]]:

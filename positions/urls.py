@@ -1,10 +1,11 @@
-"""Addresses of deals, history and orders."""
+"""Addresses of deals, history, orders and the portfolio."""
 
 from __future__ import annotations
 
 from django.urls import path, re_path
 
-from positions import action_views, views
+from positions import action_views, unmatched_views, views
+from positions.portfolio import views as portfolio_views
 
 urlpatterns = [
     path("deals/", views.deals, name="deals"),
@@ -21,8 +22,14 @@ urlpatterns = [
     path("deals/<int:pk>/note/", action_views.deal_note, name="deal_note"),
     path("deals/<int:pk>/ticker/", action_views.deal_ticker, name="deal_ticker"),
     re_path(r"^deals/(?P<pk>[0-9]{1,18})/orders\.(?P<kind>csv|json)$", views.deal_export, name="deal_export"),
+    path("outside-fills/", unmatched_views.unmatched_fills, name="unmatched_fills"),
+    path("outside-fills/<int:pk>/explain/", unmatched_views.unmatched_explain, name="unmatched_explain"),
     path("history/", views.deal_history, name="history"),
     re_path(r"^history/export\.(?P<kind>csv|json)$", views.history_export, name="history_export"),
     path("orders/", views.order_list, name="orders"),
     re_path(r"^orders/export\.(?P<kind>csv|json)$", views.order_export, name="order_export"),
+    path("portfolio/", portfolio_views.portfolio, name="portfolio"),
+    path("portfolio/accounts/<int:pk>/left-out/", portfolio_views.left_out, name="portfolio_left_out"),
+    path("portfolio/accounts/<int:pk>/transfers/", portfolio_views.transfer_enter, name="transfer_enter"),
+    path("portfolio/transfers/<int:pk>/remove/", portfolio_views.transfer_remove, name="transfer_remove"),
 ]

@@ -7,8 +7,10 @@ Amounts are Decimals. Children take the account of their parent, so a graph alwa
 from __future__ import annotations
 
 import uuid
+from datetime import time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import factory
 from allauth.account.models import EmailAddress
@@ -18,18 +20,28 @@ from factory.django import DjangoModelFactory
 from accounts.models import (
     Account,
     ApiToken,
+    AutoBuyRule,
+    EquitySnapshot,
     ExchangeCredential,
+    LeftOut,
     Membership,
     PaperBalance,
     PaperEntry,
     PaperOrder,
     PaperTerms,
     PaperTrade,
+    PropGuardEvent,
+    PropGuardRules,
+    PropGuardState,
+    TradingLimits,
+    Transfer,
     User,
+    ValueSnapshot,
     VenueBalance,
     VenueFunds,
 )
 from bots.models import (
+    AutoBuyDecision,
     Backtest,
     BacktestDeal,
     Bot,
@@ -37,14 +49,19 @@ from bots.models import (
     BotTemplate,
     CoinReview,
     Decision,
+    PanicRun,
+    PanicStep,
     ReplayRun,
+    Signal,
+    SignalHook,
     Sweep,
     SweepPoint,
 )
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
-from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
+from positions.guard.rules import day_start
+from positions.models import DayMark, Fill, Order, Position, UnmatchedFill, UserCounter
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
@@ -99,7 +116,10 @@ class ApiTokenFactory(_Factory):
 
 
 class AccountFactory(_Factory):
-    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it."""
+    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it.
+
+    Of whatever kind, it is armed, because most tests are about trading.
+    """
 
     class Meta:
         model = Account
@@ -109,6 +129,7 @@ class AccountFactory(_Factory):
     name = factory.Sequence(lambda n: f"Paper {n}")
     kind = Account.Kind.PAPER
     exchange = "simulated"
+    trading_state = Account.TradingState.ARMED
 
     @factory.post_generation
     def balances(self, create: bool, extracted: dict[str, Decimal | int | str] | None, **kwargs: Any) -> None:
@@ -141,6 +162,15 @@ class MembershipFactory(_Factory):
     role = Membership.Role.OBSERVER
 
 
+class TradingLimitsFactory(_Factory):
+    """No limit is set unless told: ``daily_loss=100``."""
+
+    class Meta:
+        model = TradingLimits
+
+    account = factory.SubFactory(AccountFactory)
+
+
 class ExchangeCredentialFactory(_Factory):
     class Meta:
         model = ExchangeCredential
@@ -170,6 +200,98 @@ class VenueBalanceFactory(_Factory):
     account = factory.SubFactory(AccountFactory, kind=Account.Kind.EXCHANGE, exchange="coinbase")
     currency = "USD"
     total = Decimal(1000)
+
+
+class PropGuardRulesFactory(_Factory):
+    """A guard that is on, with the usual limits."""
+
+    class Meta:
+        model = PropGuardRules
+
+    account = factory.SubFactory(AccountFactory)
+    enabled = True
+
+
+class PropGuardStateFactory(_Factory):
+    """An account that was just worth 100,000, as when its day began."""
+
+    class Meta:
+        model = PropGuardState
+
+    account = factory.SubFactory(AccountFactory)
+    last_equity = Decimal(100_000)
+    last_equity_at = factory.LazyFunction(clock.now)
+    day_start_equity = factory.SelfAttribute("last_equity")
+    day_began_at = factory.LazyFunction(lambda: day_start(clock.now(), time(17), ZoneInfo("America/New_York")))
+    day_measured_at = factory.SelfAttribute("day_began_at")
+
+
+class PropGuardEventFactory(_Factory):
+    class Meta:
+        model = PropGuardEvent
+
+    account = factory.SubFactory(AccountFactory)
+    kind = PropGuardEvent.Kind.RULES
+    message = "The guard is on."
+    actor = "system"
+
+
+class EquitySnapshotFactory(_Factory):
+    class Meta:
+        model = EquitySnapshot
+
+    account = factory.SubFactory(AccountFactory)
+    at = factory.LazyFunction(clock.now)
+    equity = Decimal(100_000)
+    currency = "USD"
+
+
+class AutoBuyRuleFactory(_Factory):
+    """A rule that is on: BTC with 50 USD or more, at market."""
+
+    class Meta:
+        model = AutoBuyRule
+
+    account = factory.SubFactory(AccountFactory)
+    currency = "USD"
+    enabled = True
+
+
+class TransferFactory(_Factory):
+    """A deposit of dollars that a venue told of."""
+
+    class Meta:
+        model = Transfer
+
+    account = factory.SubFactory(AccountFactory)
+    external_id = factory.Sequence(lambda n: f"transfer-{n}")
+    currency = "USD"
+    amount = Decimal(1000)
+    at = factory.LazyFunction(clock.now)
+    value_usd = factory.LazyAttribute(lambda o: o.amount if o.currency == "USD" else None)
+    source = Transfer.Source.VENUE
+
+
+class ValueSnapshotFactory(_Factory):
+    """What an account was worth today; ``date`` follows ``taken_at``."""
+
+    class Meta:
+        model = ValueSnapshot
+
+    account = factory.SubFactory(AccountFactory)
+    taken_at = factory.LazyFunction(clock.now)
+    date = factory.LazyAttribute(lambda o: o.taken_at.date())
+    value_usd = Decimal(1000)
+    value_btc = Decimal("0.02")
+    by_currency = factory.LazyAttribute(lambda o: {"USD": {"total": str(o.value_usd), "usd": str(o.value_usd)}})
+
+
+class LeftOutFactory(_Factory):
+    class Meta:
+        model = LeftOut
+
+    account = factory.SubFactory(AccountFactory)
+    currency = factory.Sequence(lambda n: f"DUST{n}")
 
 
 class PaperTermsFactory(_Factory):
@@ -336,6 +458,39 @@ class DecisionFactory(_Factory):
     action = "none"
     code = "tree_false"
     message = "RSI is 42, not below 30"
+
+
+class SignalHookFactory(_Factory):
+    """A hook that a secret opens if one knew what ``secret_digest`` is of: ``bots.signals.hooks.digest_of("…")``."""
+
+    class Meta:
+        model = SignalHook
+
+    bot = factory.SubFactory(BotFactory)
+    secret_digest = "0" * 64
+    secret_made_at = factory.LazyFunction(clock.now)
+
+
+class SignalFactory(_Factory):
+    """An accepted alert about all of the bot's pairs, received now."""
+
+    class Meta:
+        model = Signal
+
+    bot = factory.SubFactory(BotFactory)
+    kind = "webhook"
+    source = "hook"
+    verdict = "accepted"
+
+
+class AutoBuyDecisionFactory(_Factory):
+    class Meta:
+        model = AutoBuyDecision
+
+    rule = factory.SubFactory(AutoBuyRuleFactory)
+    account = factory.SelfAttribute("rule.account")
+    code = "auto_buy_below_minimum"
+    message = "12 USD may be spent, the minimum is 50."
 
 
 class ReplayRunFactory(_Factory):
@@ -549,3 +704,43 @@ class ActionKeyFactory(_Factory):
     finished_at = factory.LazyFunction(clock.now)
     status = 200
     answer = factory.LazyFunction(lambda: {"body": "done", "type": "text/plain"})
+
+
+class DayMarkFactory(_Factory):
+    """A day that began with nothing earned."""
+
+    class Meta:
+        model = DayMark
+
+    account = factory.SubFactory(AccountFactory)
+    at = factory.LazyFunction(clock.now)
+    day = factory.LazyAttribute(lambda o: o.at.date())
+    latest_at = factory.SelfAttribute("at")
+
+
+class PanicRunFactory(_Factory):
+    """A panic sale under way; ``finished=True`` makes one that has ended well."""
+
+    class Meta:
+        model = PanicRun
+
+    class Params:
+        finished = factory.Trait(
+            status="finished", finished_at=factory.LazyFunction(clock.now), orders_left=0, deals_left=0
+        )
+
+    account = factory.SubFactory(AccountFactory)
+    actor = factory.SelfAttribute("account.owner.email")
+
+
+class PanicStepFactory(_Factory):
+    """A deal that is closed."""
+
+    class Meta:
+        model = PanicStep
+
+    run = factory.SubFactory(PanicRunFactory)
+    account = factory.SelfAttribute("run.account")
+    kind = "sell"
+    state = "done"
+    what = "BTC-USD"

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from accounts.exchanges.base import Venue
+from accounts.exchanges.base import Capabilities, Venue
 from accounts.models import Account, ExchangeCredential
 from marketdata.wire.venues import LIVE
 from tradebot.core.errors import MissingInformation, VenueDenied
 
-__all__ = ["forget", "register", "retire", "venue_of"]
+__all__ = ["capabilities_of", "forget", "register", "retire", "venue_by_keys", "venue_of"]
 
 Builder = Callable[[Account], Venue]
 _builders: dict[str, Builder] = {}
@@ -56,6 +56,28 @@ def venue_of(account: Account) -> Venue:
     raise MissingInformation(
         "venue_unsupported", "This account's exchange cannot be traded yet.", exchange=account.exchange
     )
+
+
+def venue_by_keys(account: Account, credential: ExchangeCredential) -> Venue:
+    """Return a new connection by just these keys, stored or not, which is not kept: for trying keys out."""
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account)
+    return _built(account, credential, LIVE[account.exchange].base_url())
+
+
+def capabilities_of(account: Account) -> Capabilities | None:
+    """Return what the account's venue offers, without connecting to it; None for an exchange that we do not know."""
+    if account.is_paper:
+        from accounts.exchanges.paper import PaperVenue
+
+        return PaperVenue.capabilities
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account).capabilities
+    if account.exchange in LIVE:
+        from accounts.exchanges.ccxt.dialects import DIALECTS
+
+        return DIALECTS[account.exchange].capabilities
+    return None
 
 
 def retire(account_id: int) -> None:

@@ -24,6 +24,11 @@ class Account(OwnedModel):
         PAPER = "paper", "Paper"
         EXCHANGE = "exchange", "Exchange"
 
+    class TradingState(models.TextChoices):
+        READ_ONLY = "read_only", "Read-only"
+        ARMED = "armed", "Armed"
+        KILLED = "killed", "Stopped"
+
     account_path = "id"
     owner_path = "owner"
 
@@ -34,6 +39,17 @@ class Account(OwnedModel):
     is_default = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=clock.now)
     archived_at = models.DateTimeField(null=True, blank=True)
+    trading_state = models.CharField(
+        max_length=10,
+        choices=TradingState.choices,
+        default=TradingState.READ_ONLY,
+        help_text="Whether orders that take risk are let through. A paper account is only ever stopped.",
+    )
+    trading_state_at = models.DateTimeField(null=True, blank=True)
+    trading_state_by = models.CharField(max_length=254, blank=True)
+    keys_changed = models.PositiveIntegerField(
+        default=0, help_text="How often its keys were put in, replaced or removed: versions never repeat (F57)."
+    )
     # The cycle works on an account in one worker at a time; see bots.engine.
     lease_token = models.CharField(max_length=36, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -53,6 +69,16 @@ class Account(OwnedModel):
     @property
     def is_paper(self) -> bool:
         return self.kind == self.Kind.PAPER
+
+    @property
+    def is_armed(self) -> bool:
+        """Return whether orders that take risk are let through: on paper always, unless it was stopped."""
+        state = self.trading_state
+        return state == self.TradingState.ARMED or (self.is_paper and state != self.TradingState.KILLED)
+
+    @property
+    def is_killed(self) -> bool:
+        return self.trading_state == self.TradingState.KILLED
 
 
 class Membership(OwnedModel):
@@ -84,6 +110,13 @@ class ExchangeCredential(OwnedModel):
     passphrase = EncryptedField(bound_to="account_id")
     version = models.PositiveIntegerField(default=1)
     updated_at = models.DateTimeField(default=clock.now)
+    # What the venue said about them when it was asked last; null is not known.
+    can_view = models.BooleanField(null=True)
+    can_trade = models.BooleanField(null=True)
+    can_withdraw = models.BooleanField(null=True)
+    portfolio = models.CharField(max_length=120, blank=True, help_text="What the venue says they are bound to.")
+    checked_at = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField(max_length=300, blank=True, help_text="Why the venue did not take them, at that check.")
 
     def __str__(self) -> str:
         return f"keys of account {self.account_id}"

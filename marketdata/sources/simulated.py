@@ -206,16 +206,25 @@ class SimulatedSource(MarketSource):
         now = clock.now()
         return {symbol: self.quote(symbol, now) for symbol in symbols if symbol in LISTINGS}
 
+    def price_list(self) -> dict[str, Decimal]:
+        """See :meth:`MarketSource.price_list`: worked out, without the figures of the day that quotes carry."""
+        now = clock.now()
+        return {symbol: self._rounded(symbol, self._price(symbol, now.timestamp())) for symbol in LISTINGS}
+
     def quote(self, symbol: str, at: datetime) -> Quote:
         """Return the quote of ``symbol`` at the moment ``at``. Raises NotFound for an unlisted symbol."""
         listing = self._listing(symbol)
         price = self._price(symbol, at.timestamp())
         increment = Decimal(1).scaleb(-listing.price_places)
-        last = from_float(float(np.round(price, listing.price_places)), increment)
+        last = self._rounded(symbol, price)
         bid = floor_to(Decimal(repr(price * (1 - listing.spread / 2))), increment)
         ask = ceil_to(Decimal(repr(price * (1 + listing.spread / 2))), increment)
         volume, change = self._day(symbol, at)
         return Quote(symbol, bid, max(ask, bid + increment), last, at.astimezone(UTC), volume, change)
+
+    def _rounded(self, symbol: str, price: float) -> Decimal:
+        places = LISTINGS[symbol].price_places
+        return from_float(float(np.round(price, places)), Decimal(1).scaleb(-places))
 
     def book(self, symbol: str, depth: int = 50) -> Book:
         """Return a book around the present quote: levels thicken with their distance, sizes follow the turnover."""

@@ -1,4 +1,4 @@
-"""What live accounts cost: loading ccxt, a client, an order; one account in trouble beside another's cycle."""
+"""What live accounts cost: ccxt, a client, an order; and one account's storm or outage beside another's cycle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marketdata.wire.client import client_of
 started = time.perf_counter()
 client_of("coinbase", "http://127.0.0.1:1", default_url="https://api.coinbase.com")
 made = time.perf_counter() - started
-print(f"ccxt: {loaded:.2f} s, first client: {made * 1000:.0f} ms, {held() - before:.0f} MB")
+print(f"ccxt: {loaded:.2f} s, first client: {made * 1000:.0f} ms, {held() - before:.0f} MB, where an account is live")
 """
 
 

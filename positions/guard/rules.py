@@ -1,0 +1,118 @@
+"""What the guard's limits mean: when a day begins, what a drawdown is, what an order may cost at worst. Pure.
+
+The daily loss is measured from the equity that the day began with, the total loss from the initial deposit, each in
+percent of that. A limit is reached at exactly its percentage: all comparisons multiply, nothing is divided or rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal, localcontext
+from zoneinfo import ZoneInfo
+
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+
+__all__ = ["Drawdown", "day_start", "is_equity", "next_day_start", "spread_pct", "spread_within", "worst_cost"]
+
+
+# Days ---------------------------------------------------------------------------------------------------------------
+
+
+def day_start(moment: datetime, at: time, zone: ZoneInfo) -> datetime:
+    """Return when the day of ``moment`` began: the last ``at`` on the clocks of ``zone`` that is not after it, in UTC.
+
+    A day is 23 or 25 hours long when the clocks change in it. An ``at`` that the clocks jump over counts as the moment
+    they would have shown it, one that they show twice counts the first time.
+
+    >>> day_start(datetime(2026, 3, 8, 20, 59, tzinfo=UTC), time(17), ZoneInfo("America/New_York"))
+    datetime.datetime(2026, 3, 7, 22, 0, tzinfo=datetime.timezone.utc)
+    """
+    return max(start for start in _starts_around(moment, at, zone) if start <= moment)
+
+
+def next_day_start(moment: datetime, at: time, zone: ZoneInfo) -> datetime:
+    """Return when the day after that of ``moment`` begins, in UTC."""
+    return min(start for start in _starts_around(moment, at, zone) if start > moment)
+
+
+def _starts_around(moment: datetime, at: time, zone: ZoneInfo) -> list[datetime]:
+    local = moment.astimezone(zone).date()
+    days = (local + timedelta(days=shift) for shift in (-2, -1, 0, 1, 2))
+    return [datetime.combine(day, at, tzinfo=zone).astimezone(UTC) for day in days]
+
+
+# Losses -------------------------------------------------------------------------------------------------------------
+
+
+def is_equity(value: Decimal | None) -> bool:
+    """Return whether ``value`` can be an account's worth: a finite number above zero. Anything else is not known."""
+    return value is not None and value.is_finite() and value > ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Drawdown:
+    """How far ``equity`` lies below ``base``, held against ``limit_pct`` percent of ``base``. ``base`` is above 0."""
+
+    base: Decimal
+    equity: Decimal
+    limit_pct: Decimal
+
+    @property
+    def loss(self) -> Decimal:
+        """Return what has been lost; below zero for a gain."""
+        return self.base - self.equity
+
+    @property
+    def pct(self) -> Decimal:
+        """Return the loss in percent of ``base``, for people; never compared."""
+        with localcontext(MONEY):
+            return self.loss * HUNDRED / self.base
+
+    @property
+    def limit(self) -> Decimal:
+        """Return the loss at which the limit is reached."""
+        with localcontext(MONEY):
+            return self.base * self.limit_pct / HUNDRED
+
+    @property
+    def is_reached(self) -> bool:
+        """Return whether the loss is the limit or more."""
+        with localcontext(MONEY):
+            return self.loss * HUNDRED >= self.limit_pct * self.base
+
+    @property
+    def left(self) -> Decimal:
+        """Return what may still be lost before the limit is reached; zero when it is."""
+        with localcontext(MONEY):
+            return max(self.limit - self.loss, ZERO)
+
+    def after(self, cost: Decimal) -> Drawdown:
+        """Return it as it would be with ``cost`` less."""
+        return Drawdown(self.base, self.equity - cost, self.limit_pct)
+
+
+# Orders -------------------------------------------------------------------------------------------------------------
+
+
+def worst_cost(value: Decimal, fee: Decimal, max_spread_pct: Decimal) -> Decimal:
+    """Return what an entry worth ``value`` costs at once: its ``fee`` (a fraction), and half of the widest spread
+    that it is let through with, by which it is worth less at the mark than was paid.
+
+    >>> worst_cost(Decimal(1000), Decimal("0.006"), Decimal("0.5"))
+    Decimal('8.500')
+    """
+    with localcontext(MONEY):
+        return value * (fee + max_spread_pct / HUNDRED / (ONE + ONE))
+
+
+def spread_pct(bid: Decimal, ask: Decimal) -> Decimal:
+    """Return the spread in percent of the middle, for people; never compared."""
+    with localcontext(MONEY):
+        return (ask - bid) * HUNDRED * 2 / (ask + bid)
+
+
+def spread_within(bid: Decimal, ask: Decimal, max_pct: Decimal) -> bool:
+    """Return whether the spread is at most ``max_pct`` percent of the middle. A crossed book is no spread."""
+    with localcontext(MONEY):
+        return ZERO < bid <= ask and (ask - bid) * HUNDRED * 2 <= max_pct * (ask + bid)
