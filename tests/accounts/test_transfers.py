@@ -14,7 +14,7 @@ from accounts import balances, manual_transfers, services, transfers
 from accounts.access import acting_for
 from accounts.exchanges import factory as exchanges
 from accounts.exchanges.base import Movement
-from accounts.models import Account, Membership, Transfer, User
+from accounts.models import Account, Membership, Transfer, User, ValueSnapshot
 from accounts.tasks import read_transfers
 from positions.portfolio import snapshots
 from positions.portfolio.holdings import holdings_of
@@ -133,6 +133,22 @@ def test_a_venues_list_is_read_with_an_overlap_and_counted_once(outside: Place, 
     ]
 
 
+def test_f35_what_is_listed_late_counts_from_when_it_is_listed(outside: Place, moment: datetime) -> None:
+    """Begun three days ago, arrived just now: on the days between it was in no balance."""
+    outside.moved("first", "1000", moment - 5 * DAY)
+    transfers.read_account(outside.account.pk)
+    with clock.at(moment + timedelta(hours=1)):
+        outside.moved("late", "500", moment - 3 * DAY)
+        outside.moved("new", "70", moment + timedelta(minutes=50))
+        transfers.read_account(outside.account.pk)
+    counted = {row.external_id: row.counted_at for row in known(outside.account)}
+    assert counted == {
+        "first": moment - 5 * DAY,  # of the first list nothing more is known
+        "late": moment + timedelta(hours=1),
+        "new": moment + timedelta(minutes=50),
+    }
+
+
 def test_two_accounts_may_have_a_transfer_of_the_same_name(outside: Place, moment: datetime) -> None:
     other = TransferFactory(external_id="one")
     outside.moved("one", "700", moment)
@@ -180,6 +196,7 @@ def test_f35_a_real_deposit_over_the_wire_is_not_profit() -> None:
         account = live_account(fake.add_key("ann"))
         assert read(account) == 1
         assert snapshots.take(account.pk) == ""
+        an_hour_passes(account)
         fake.control.deposit("ann", "USD", "5000")
         assert read(account) == 1
         with acting_for_account(account.pk):
@@ -187,6 +204,15 @@ def test_f35_a_real_deposit_over_the_wire_is_not_profit() -> None:
     assert [row.amount for row in known(account)] == [1000, 5000]
     assert curve.gain is not None
     assert (curve.gain.first, curve.gain.last, curve.gain.put_in, curve.gain.amount) == (1000, 6000, 5000, 0)
+
+
+def an_hour_passes(account: Account) -> None:
+    """What was written down is an hour older: the wire tells whole seconds."""
+    with detached("time passes"):
+        for row in Transfer.objects.filter(account=account):
+            Transfer.objects.filter(pk=row.pk).update(counted_at=row.counted_at - timedelta(hours=1))
+        for day in ValueSnapshot.objects.filter(account=account):
+            ValueSnapshot.objects.filter(pk=day.pk).update(taken_at=day.taken_at - timedelta(minutes=59))
 
 
 def read(account: Account) -> int:
