@@ -3,6 +3,9 @@
 import uuid
 from decimal import Decimal
 
+import uuid
+from decimal import Decimal
+
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
