@@ -2,9 +2,10 @@
 
 import django.core.validators
 import django.db.models.deletion
-import tradebot.core.clock
 from django.conf import settings
 from django.db import migrations, models
+
+import tradebot.core.clock
 
 
 class Migration(migrations.Migration):
