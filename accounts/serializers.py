@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms
+from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms, PerpsSettings
 from marketdata import sources
 from tradebot.core.api import AmountSerializerField, ModelSerializer, Serializer
 from tradebot.core.scoping import current_scope
@@ -17,6 +17,7 @@ __all__ = [
     "NewAccountSerializer",
     "PaperBalanceSerializer",
     "PaperEntrySerializer",
+    "PerpsSettingsSerializer",
     "RenameSerializer",
     "TokenRequestSerializer",
     "TokenSerializer",
@@ -82,6 +83,14 @@ class NewAccountSerializer(Serializer):
     exchange = serializers.ChoiceField(
         choices=[sources.COINBASE, sources.SIMULATED], required=False, help_text="Default: what new accounts get."
     )
+
+
+class PerpsSettingsSerializer(ModelSerializer):
+    """How the account trades perpetual futures; what is left out of a change stays."""
+
+    class Meta:
+        model = PerpsSettings
+        fields = ["enabled", "default_leverage", "max_leverage", "margin_mode"]
 
 
 class RenameSerializer(Serializer):

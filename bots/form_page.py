@@ -235,7 +235,7 @@ def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> 
     wanted, draft.wanted_pair = draft.wanted_pair, ""
     if not wanted or account is None:
         return
-    online = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE)
+    online = _tradable(account)
     quote = locked or _quote_of(draft.symbols)
     names = [wanted] if "-" in wanted or not quote else [wanted, f"{wanted}-{quote}"]
     found = online.filter(symbol__in=names).values_list("symbol", flat=True).first()
@@ -244,6 +244,11 @@ def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> 
         draft.errors.setdefault("symbols", no_pair(wanted, quote))
     elif found not in draft.symbols:
         draft.symbols.append(found)
+
+
+def _tradable(account: Account) -> Any:
+    """Return the pairs that a bot may have on the account's market now: spot only."""
+    return Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE, kind=Product.Kind.SPOT)
 
 
 def no_pair(wanted: str, quote: str) -> str:
@@ -276,7 +281,7 @@ def _suggestions(account: Account | None, quote: str, chosen: Sequence[str]) -> 
     """Return pairs to choose from, those of well-known currencies first."""
     if account is None:
         return []
-    rows = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE).exclude(symbol__in=chosen)
+    rows = _tradable(account).exclude(symbol__in=chosen)
     if quote:
         rows = rows.filter(quote=quote)
     known = sorted(

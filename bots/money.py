@@ -23,7 +23,7 @@ from bots.strategies.base import FeeRates, Quote
 from marketdata.models import Product
 from positions.ledger import quote_value
 from positions.models import Position
-from positions.reserves import Holds, spoken_for
+from positions.reserves import Holds, spoken_for, worth_per_base
 from positions.states import Direction
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
@@ -105,7 +105,7 @@ class Money:
         if balances is None:
             return None
         held = [
-            (position.base_held, self._price_of(position))
+            (position.base_held, worth_per_base(position, self._price_of(position)))
             for position in self.deals.get(account_id, ())
             if position.base_held and position.product.quote == quote
         ]

@@ -21,6 +21,7 @@ from marketdata import sources
 from positions import figures
 from positions.ledger import quote_value
 from positions.models import Position
+from positions.reserves import worth_per_base
 from positions.states import POSITION_ACTIVE, PositionStatus
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO
 from tradebot.core.errors import InvalidInput, MissingInformation
@@ -169,7 +170,9 @@ def _add_open(rows: dict[int, BotRow]) -> None:
     found = figures.deal_figures(active)
     holdings: dict[tuple[int, str], list[tuple[Decimal, Decimal | None]]] = defaultdict(list)
     for deal in found:
-        holdings[deal.position.account_id, deal.quote].append((deal.position.base_held, deal.mark))
+        holdings[deal.position.account_id, deal.quote].append(
+            (deal.position.base_held, worth_per_base(deal.position, deal.mark))
+        )
         row = rows.get(deal.position.bot_id) if deal.position.bot_id is not None else None
         if row is None or deal.quote != row.bot.quote_currency:
             continue

@@ -120,7 +120,11 @@ def _results(account: Account, since: datetime | None) -> Results:
         wanted |= Q(closed_at__gte=since)
     deals = list(Position.objects.filter(wanted, account=account).select_related("product"))
     # Coins that a cancelled deal left in the account go on earning and losing: giving it up hides nothing.
-    holding = [deal for deal in deals if deal.status in POSITION_ACTIVE or deal.status == PositionStatus.CANCELLED]
+    holding = [
+        deal
+        for deal in deals
+        if deal.status in POSITION_ACTIVE or (deal.status == PositionStatus.CANCELLED and not deal.product.is_perpetual)
+    ]
     totals = {pk: found for pk, found in totals_by_position(holding).items() if not found.is_flat}
     quotes = market.quotes(account.exchange, {deal.product.symbol for deal in holding if deal.pk in totals})
     taker = fees_of([account.pk])[account.pk][1] if totals else ZERO

@@ -6,6 +6,8 @@ What its open deals need is not free for new entries (:func:`spoken_for`):
 * Open short deals have to buy their base back: the quote for that is theirs, at the current price with the taker's fee,
   and at least what their sales brought.
 
+* A perpetual deal needs nothing: its venue holds the margin back, and closing it takes neither coins nor money.
+
 What a deal's own working closes have claimed is not in the free balance any more and is not counted twice (F31).
 
 What orders of ours have taken that the venue's figures may not show yet is not free either (:func:`unseen`): those that
@@ -25,11 +27,20 @@ from django.db.models import F, Q
 
 from accounts.models import VenueFunds
 from positions.models import Order, Position
-from positions.states import EXIT_PURPOSES, WORKING, Direction, OrderStatus, Side
+from positions.states import ENTRY_PURPOSES, EXIT_PURPOSES, WORKING, Direction, OrderStatus, Side
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["ON_THEIR_WAY", "Holds", "base_of_longs", "holds_of", "spoken_for", "unseen", "unseen_on_exchanges"]
+__all__ = [
+    "ON_THEIR_WAY",
+    "Holds",
+    "base_of_longs",
+    "holds_of",
+    "spoken_for",
+    "unseen",
+    "unseen_on_exchanges",
+    "worth_per_base",
+]
 
 PriceOf = Callable[[Position], Decimal | None]
 ON_THEIR_WAY: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
@@ -58,9 +69,15 @@ def unseen_on_exchanges(account_ids: Iterable[int]) -> dict[tuple[int, str], Dec
     rows = Order.objects.filter(
         Q(acknowledged_at__gt=F("account__venue_funds__asked_at")), ~Q(status__in=ON_THEIR_WAY), account__in=asked
     )
-    for row in rows.only("account_id", "side", "hold_currency", "hold_amount", "filled_base", "filled_quote"):
+    rows = rows.annotate(leverage=F("position__perps_terms__leverage"))
+    for row in rows.only(
+        "account_id", "side", "purpose", "hold_currency", "hold_amount", "filled_base", "filled_quote"
+    ):
         with localcontext(MONEY):
             spent = row.filled_base if row.side == Side.SELL else row.filled_quote * FEE_ROOM
+            if row.leverage is not None:  # a perpetual: opening takes margin and fee, closing takes nothing
+                opens = row.purpose in ENTRY_PURPOSES
+                spent = row.filled_quote / row.leverage + row.filled_quote * (FEE_ROOM - ONE) if opens else ZERO
             taken[row.account_id, row.hold_currency] += row.hold_amount + spent
     return taken
 
@@ -109,7 +126,7 @@ def spoken_for(
     total = ZERO
     with localcontext(MONEY):
         for position in positions:
-            if not position.base_held:
+            if not position.base_held or position.product.is_perpetual:
                 continue
             if position.direction == Direction.LONG:
                 need = position.base_held if position.product.base == currency else ZERO
@@ -121,7 +138,8 @@ def spoken_for(
 
 def base_of_longs(positions: Iterable[Position], currency: str) -> Decimal:
     """Return how much of ``currency`` these active long deals hold, whatever their closes have claimed of it."""
-    held = (row.base_held for row in positions if row.direction == Direction.LONG and row.product.base == currency)
+    longs = (row for row in positions if row.direction == Direction.LONG and not row.product.is_perpetual)
+    held = (row.base_held for row in longs if row.product.base == currency)
     return sum((base for base in held if base > ZERO), ZERO)
 
 
@@ -132,3 +150,14 @@ def _buy_back(position: Position, price_of: PriceOf, taker: Decimal) -> Decimal:
         raise MissingInformation("missing_price", f"The price of {symbol} is not known, which a short has to buy back.")
     remaining = -position.base_held
     return max(remaining * price * (ONE + taker), remaining * (position.average_price or ZERO))
+
+
+def worth_per_base(position: Position, price: Decimal | None) -> Decimal | None:
+    """Return what each unit of ``base_held`` adds to its account's value at ``price``; None when that is not known.
+
+    A coin is worth its price. A perpetual holds no coins: its margin is in the balance already, so what it adds is the
+    difference to its entry.
+    """
+    if price is None or not position.product.is_perpetual:
+        return price
+    return None if position.average_price is None else price - position.average_price

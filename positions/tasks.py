@@ -13,7 +13,7 @@ from celery import shared_task
 
 from accounts import balances
 from accounts.models import Account
-from positions import daymarks, standstill, strangers
+from positions import daymarks, perps_loop, standstill, strangers
 from positions import reconcile as service
 from positions.guard import closing
 from positions.guard import service as guard
@@ -39,6 +39,8 @@ __all__ = [
     "refresh_account",
     "report_unmatched_fills",
     "take_value_snapshots",
+    "tend_account",
+    "tend_perpetuals",
 ]
 
 GUARD_SECONDS: Final = 10
@@ -103,6 +105,21 @@ def refresh_account(account_id: int) -> None:
             balances.refresh(Account.objects.get(pk=account_id))
         except TradebotError:
             return  # noted where the pages find it
+
+
+@shared_task
+def tend_perpetuals() -> None:
+    """Settle paper perpetuals, book what venues did by themselves, and see that brackets stand."""
+    with health.loop("perpetuals", perps_loop.LOOPS["perpetuals"]):
+        paper, live = _by_kind(perps_loop.accounts_with_perpetuals())
+        _hand_out(tend_account, live, perps_loop.LOOPS["perpetuals"])
+        perps_loop.tend_all(paper)
+
+
+@shared_task
+def tend_account(account_id: int) -> None:
+    """Look after one exchange account's perpetuals."""
+    perps_loop.tend_all([account_id])
 
 
 @shared_task

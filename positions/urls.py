@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from positions import action_views, unmatched_views, views
+from positions import action_views, perps_views, unmatched_views, views
 from positions.portfolio import views as portfolio_views
 
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("deals/<int:pk>/", views.deal, name="deal"),
     path("deals/<int:pk>/chart/", views.deal_chart, name="deal_chart"),
     path("deals/<int:pk>/add-funds/", action_views.deal_add_funds, name="deal_add_funds"),
+    path("deals/<int:pk>/bracket/", perps_views.deal_bracket, name="deal_bracket"),
     path("deals/<int:pk>/cancel/", action_views.deal_cancel, name="deal_cancel"),
     path("deals/<int:pk>/cancel-add/", action_views.deal_cancel_add, name="deal_cancel_add"),
     path("deals/<int:pk>/ceiling/", action_views.deal_ceiling, name="deal_ceiling"),
@@ -26,6 +27,9 @@ urlpatterns = [
     path("outside-fills/<int:pk>/explain/", unmatched_views.unmatched_explain, name="unmatched_explain"),
     path("history/", views.deal_history, name="history"),
     re_path(r"^history/export\.(?P<kind>csv|json)$", views.history_export, name="history_export"),
+    path("perps/", perps_views.perps_list, name="perps"),
+    path("perps/<int:pk>/new/", perps_views.perps_new, name="perps_new"),
+    path("perps/<int:pk>/settings/", perps_views.account_perps, name="perps_settings"),
     path("orders/", views.order_list, name="orders"),
     re_path(r"^orders/export\.(?P<kind>csv|json)$", views.order_export, name="order_export"),
     path("portfolio/", portfolio_views.portfolio, name="portfolio"),

@@ -28,8 +28,10 @@ from accounts.models import (
     PaperBalance,
     PaperEntry,
     PaperOrder,
+    PaperPerp,
     PaperTerms,
     PaperTrade,
+    PerpsSettings,
     PropGuardEvent,
     PropGuardRules,
     PropGuardState,
@@ -61,7 +63,17 @@ from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
 from positions.guard.rules import day_start
-from positions.models import DayMark, Fill, Order, Position, UnmatchedFill, UserCounter
+from positions.models import (
+    Bracket,
+    DayMark,
+    Fill,
+    FundingPayment,
+    Order,
+    PerpsTerms,
+    Position,
+    UnmatchedFill,
+    UserCounter,
+)
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
@@ -344,6 +356,32 @@ class PaperTradeFactory(_Factory):
     quote = factory.LazyAttribute(lambda o: o.price * o.base)
     fee = factory.LazyAttribute(lambda o: o.quote * Decimal("0.006"))
     fee_currency = factory.SelfAttribute("order.quote_currency")
+
+
+class PaperPerpFactory(_Factory):
+    """A long of 1 at 100 with twice its margin's value. It claims no balance: tests of margins place orders."""
+
+    class Meta:
+        model = PaperPerp
+
+    account = factory.SubFactory(AccountFactory)
+    symbol = "BTC-USD-PERP"
+    quote_currency = "USD"
+    base = Decimal(1)
+    entry_quote = Decimal(100)
+    leverage = 2
+    margin = Decimal(50)
+    maintenance_pct = Decimal(2)
+    funding_hours = 8
+    price_increment = Decimal("0.01")
+
+
+class PerpsSettingsFactory(_Factory):
+    class Meta:
+        model = PerpsSettings
+
+    account = factory.SubFactory(AccountFactory)
+    enabled = True
 
 
 class PaperEntryFactory(_Factory):
@@ -655,6 +693,51 @@ class FillFactory(_Factory):
     fee = factory.LazyAttribute(lambda o: o.quote * Decimal("0.006"))
     fee_currency = factory.LazyAttribute(lambda o: o.position.product.quote)
     at = factory.LazyFunction(clock.now)
+
+
+class PerpsTermsFactory(_Factory):
+    """Three times the margin of an open deal in the simulated market's perpetual."""
+
+    class Meta:
+        model = PerpsTerms
+
+    product = factory.SubFactory(ProductFactory, symbol="BTC-USD-PERP", kind="perpetual")
+    position = factory.SubFactory(
+        PositionFactory,
+        product=factory.SelfAttribute("..product"),
+        bot=None,
+        account=factory.SubFactory(AccountFactory),
+        strategy="perpetual",
+        open=True,
+    )
+    account = factory.SelfAttribute("position.account")
+    leverage = 3
+    margin_mode = "isolated"
+
+
+class BracketFactory(_Factory):
+    class Meta:
+        model = Bracket
+
+    position = factory.SelfAttribute("terms.position")
+    account = factory.SelfAttribute("position.account")
+
+    class Params:
+        terms = factory.SubFactory(PerpsTermsFactory)
+
+
+class FundingPaymentFactory(_Factory):
+    class Meta:
+        model = FundingPayment
+
+    position = factory.SelfAttribute("terms.position")
+    account = factory.SelfAttribute("position.account")
+    venue_id = factory.Sequence(lambda n: f"funding-{n}")
+    amount = Decimal("-0.5")
+    at = factory.LazyFunction(clock.now)
+
+    class Params:
+        terms = factory.SubFactory(PerpsTermsFactory)
 
 
 class UnmatchedFillFactory(_Factory):

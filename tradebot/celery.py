@@ -36,6 +36,7 @@ def _every(seconds: int, task: str) -> dict[str, Any]:
 app.conf.beat_schedule = {
     "dispatch": _every(2, "bots.tasks.dispatch_cycle"),
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
+    "perpetuals": _every(5, "positions.tasks.tend_perpetuals"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "stopped accounts": _every(30, "positions.tasks.cancel_entries_of_stopped"),
     "panic sales": _every(10, "bots.panic.tasks.go_on_with_all"),

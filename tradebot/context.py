@@ -56,6 +56,7 @@ NAVIGATION: Final = (
             Entry("deals", "Deals", "deals", "deals"),
             Entry("bots", "Bots", "bot", "bots"),
             Entry("history", "History", "hist", "history"),
+            Entry("perps", "Perpetuals", "perps", "perps", more=True),
             Entry("orders", "Orders", "list", "orders", more=True),
         ),
     ),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from accounts.models.accounts import Account, ExchangeCredential, Membership, VenueBalance, VenueFunds
+from accounts.models.accounts import Account, ExchangeCredential, Membership, PerpsSettings, VenueBalance, VenueFunds
 from accounts.models.automation import AutoBuyRule
 from accounts.models.guard import EquitySnapshot, PropGuardEvent, PropGuardRules, PropGuardState
-from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
+from accounts.models.paper import PaperBalance, PaperEntry, PaperOrder, PaperPerp, PaperTerms, PaperTrade
 from accounts.models.people import ApiToken, User, UserManager
 from accounts.models.safety import TradingLimits
 from accounts.models.worth import LeftOut, Transfer, ValueSnapshot
@@ -21,8 +21,10 @@ __all__ = [
     "PaperBalance",
     "PaperEntry",
     "PaperOrder",
+    "PaperPerp",
     "PaperTerms",
     "PaperTrade",
+    "PerpsSettings",
     "PropGuardEvent",
     "PropGuardRules",
     "PropGuardState",

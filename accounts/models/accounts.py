@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
+from accounts.exchanges.perps_rules import MAX_LEVERAGE
 from accounts.models.people import User
 from tradebot.core import clock
 from tradebot.core.crypto import EncryptedField
 from tradebot.core.decimals import ZERO
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedModel
+from tradebot.core.words import MarginMode
 
-__all__ = ["Account", "ExchangeCredential", "Membership", "VenueBalance", "VenueFunds"]
+__all__ = ["Account", "ExchangeCredential", "Membership", "PerpsSettings", "VenueBalance", "VenueFunds"]
+
+_LEVERAGE = [MinValueValidator(1), MaxValueValidator(MAX_LEVERAGE)]
 
 
 class Account(OwnedModel):
@@ -99,6 +104,33 @@ class Membership(OwnedModel):
 
     def __str__(self) -> str:
         return f"{self.user_id} is {self.role} of account {self.account_id}"
+
+
+class PerpsSettings(OwnedModel):
+    """How an account trades perpetual futures. Without a row: as ``accounts.perps_settings`` says."""
+
+    account = models.OneToOneField(Account, models.CASCADE, related_name="perps_settings")
+    enabled = models.BooleanField(default=False)
+    default_leverage = models.PositiveSmallIntegerField(default=3, validators=_LEVERAGE)
+    max_leverage = models.PositiveSmallIntegerField(default=MAX_LEVERAGE, validators=_LEVERAGE)
+    margin_mode = models.CharField(
+        max_length=8, choices=[(mode.value, mode.value) for mode in MarginMode], default=MarginMode.ISOLATED
+    )
+    updated_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        verbose_name_plural = "perps settings"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(default_leverage__gte=1)
+                & Q(default_leverage__lte=models.F("max_leverage"))
+                & Q(max_leverage__lte=MAX_LEVERAGE),
+                name="perps_leverage_in_range",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"perps settings of account {self.account_id}"
 
 
 class ExchangeCredential(OwnedModel):

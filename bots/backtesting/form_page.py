@@ -302,7 +302,8 @@ def _products(draft: RunDraft) -> list[Product]:
 
 def _suggestions(draft: RunDraft, quote: str) -> list[str]:
     """Return pairs to choose from: those with candles first, then those of well-known currencies."""
-    rows = Product.objects.filter(exchange=draft.exchange).exclude(symbol__in=draft.symbols)
+    spot = Product.objects.filter(exchange=draft.exchange, kind=Product.Kind.SPOT)
+    rows = spot.exclude(symbol__in=draft.symbols)
     if quote:
         rows = rows.filter(quote=quote)
     held = set(rows.filter(series__isnull=False).values_list("symbol", flat=True))

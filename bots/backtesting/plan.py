@@ -193,6 +193,12 @@ def _products(exchange: str, symbols: Iterable[str]) -> list[Product]:
     if unknown := [symbol for symbol in wanted if symbol not in found]:
         raise InvalidInput("unknown_pair", f"{unknown[0]} is not known on the market {exchange}.", field="symbols")
     products = [found[symbol] for symbol in wanted]
+    if perpetual := next((product for product in products if product.is_perpetual), None):
+        raise InvalidInput(
+            "perpetual_pair",
+            f"{perpetual.symbol} is a perpetual future: a backtest knows neither margin nor funding nor liquidation.",
+            field="symbols",
+        )
     quotes = sorted({product.quote for product in products})
     if len(quotes) > 1:
         raise InvalidInput(

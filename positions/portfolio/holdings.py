@@ -29,7 +29,7 @@ from marketdata.pricelist import PriceList
 from positions import figures
 from positions.ledger import quote_value
 from positions.models import Position
-from positions.reserves import Holds, base_of_longs, holds_of, spoken_for
+from positions.reserves import Holds, base_of_longs, holds_of, spoken_for, worth_per_base
 from positions.states import POSITION_ACTIVE, Direction
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO
@@ -161,7 +161,7 @@ def _marks(accounts: Sequence[Account], deals: dict[int, list[Position]], lists:
         price = quote.mark if quote is not None else listed
         if price is not None:
             prices[deal.pk] = price
-    shorts = {deal.account_id for deal in every if deal.direction == Direction.SHORT}
+    shorts = {deal.account_id for deal in every if deal.direction == Direction.SHORT and not deal.product.is_perpetual}
     return _Marks(prices, figures.taker_rates(by_id[pk] for pk in shorts) if shorts else {})
 
 
@@ -182,7 +182,8 @@ def _of_account(
 
     def needed_of(currency: str) -> Decimal | None:
         taker = marks.takers.get(account.pk)
-        shorts = any(deal.direction == Direction.SHORT and deal.product.quote == currency for deal in deals)
+        spot = (deal for deal in deals if not deal.product.is_perpetual)
+        shorts = any(deal.direction == Direction.SHORT and deal.product.quote == currency for deal in spot)
         if shorts and taker is None:
             return None
         try:
@@ -264,6 +265,17 @@ def worth_of(rows: Iterable[AccountHoldings], into: str) -> Worth:
                 value = holding.value(into)
                 if value is None:
                     unpriced.add(holding.currency)
+                else:
+                    amount += value
+            for deal in row.deals:
+                if not deal.product.is_perpetual or not deal.base_held:
+                    continue  # what a coin is worth is in the holdings
+                gain = worth_per_base(deal, row.marks.get(deal.pk))
+                value = (
+                    None if gain is None else row.prices.rates.value(deal.base_held * gain, deal.product.quote, into)
+                )
+                if value is None:
+                    unpriced.add(deal.product.symbol)
                 else:
                     amount += value
     known = [row for row in accounts if row.is_known]
@@ -389,7 +401,7 @@ def _bucket(quote: str, rows: Sequence[AccountHoldings], into: str) -> Bucket:
             continue
         deals += len(open_deals)
         total = held.total if held is not None else ZERO
-        bases = [(deal.base_held, row.marks.get(deal.pk)) for deal in open_deals]
+        bases = [(deal.base_held, worth_per_base(deal, row.marks.get(deal.pk))) for deal in open_deals]
         try:
             worth: Decimal | None = quote_value(ZERO, bases)
         except MissingInformation:

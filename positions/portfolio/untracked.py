@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 
 from accounts.amounts import checked_currency
 from accounts.models import Account, LeftOut, Transfer
+from marketdata.models import Product
 from positions.models import Position, UnmatchedFill
 from positions.portfolio.holdings import AccountHoldings
 from positions.states import Direction, PositionStatus
@@ -57,7 +58,11 @@ def explain(rows: Iterable[AccountHoldings]) -> list[Explained]:
     coins = {holding.currency for _, holding in found}
     kept: dict[tuple[int, str], Decimal] = defaultdict(lambda: ZERO)
     cancelled = Position.objects.filter(
-        account__in=ids, status=PositionStatus.CANCELLED, direction=Direction.LONG, product__base__in=coins
+        account__in=ids,
+        status=PositionStatus.CANCELLED,
+        direction=Direction.LONG,
+        product__base__in=coins,
+        product__kind=Product.Kind.SPOT,
     )
     for account_id, base, amount in cancelled.order_by().values_list("account_id", "product__base", "base_held"):
         kept[account_id, base] += max(amount, ZERO)
