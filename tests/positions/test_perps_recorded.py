@@ -23,7 +23,8 @@ from tradebot.core.errors import MissingInformation
 from tradebot.core.scoping import acting_for_account
 
 D = Decimal
-RECORDING = Path(os.environ.get("TRADEBOT_DATA", "/nowhere")) / "candles" / "XRP-USDT-PERP_5m_2021-11.csv.gz"
+CANDLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles"
+RECORDING = Path(os.environ.get("CANDLES", CANDLES)) / "XRP-USDT-PERP_5m_2021-11.csv.gz"
 LOOKS = 300
 
 
