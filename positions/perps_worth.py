@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """What open perpetual positions add to their account's worth: their profit at the mark, which no balance shows."""
-=======
-"""What open perpetual positions add to an account's worth: their profit at the mark, which no balance shows."""
->>>>>>> perps
 
 from __future__ import annotations
 
