@@ -241,7 +241,10 @@ def test_daily_values(people: People, client_of: ClientOf) -> None:
     rows = client.get(f"/api/snapshots/?account={people.account.pk}").data["results"]
     assert [row["value_usd"] for row in rows] == ["1000", "900"]
     assert len(client.get(f"/api/snapshots/?after={at.date()}").data["results"]) == 1
-    assert client_of(people.bob).get(f"/api/snapshots/?account={people.account.pk}").data["results"] == []
+    assert client_of(people.bob).get("/api/snapshots/").data["results"] == []
+    foreign = client_of(people.bob).get(f"/api/snapshots/?account={people.account.pk}")
+    never = client_of(people.bob).get(f"/api/snapshots/?account={2**40}")
+    assert (foreign.status_code, foreign.data["field"]) == (never.status_code, never.data["field"]) == (400, "account")
 
 
 def test_leaving_out_and_counting_again(people: People, client_of: ClientOf, live: Account) -> None:

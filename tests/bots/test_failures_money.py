@@ -127,7 +127,7 @@ def test_f31_the_dashboard_calls_free_what_the_engine_calls_free(client: Client)
     with world.at(2) as now:
         money = facts.money_of(world.account, now)
         assert (money.free(world.account.pk, "AAA"), money.free(world.account.pk, "USD")) == (2, 900)
-        assert dict(client.get("/").context["value"].free) == {"AAA": 2, "USD": 900}
+        assert dict(client.get("/").context["free"]) == {"AAA": 2, "USD": 900}
 
 
 # F32: never summed over currencies ------------------------------------------------------------------------------------

@@ -45,6 +45,13 @@ def live(trader: User) -> Account:
     return account
 
 
+def unlisted(trader: User, name: str = "Elsewhere") -> Account:
+    """An account of an exchange that does not list deposits and withdrawals, with prices at hand."""
+    account: Account = AccountFactory(owner=trader, kind=Account.Kind.EXCHANGE, exchange="bybit", name=name)
+    listed("bybit", BTC_USD=50_000)
+    return account
+
+
 def page(browser: Client, **query: str) -> Any:
     return browser.get(reverse("portfolio"), query)
 
@@ -180,7 +187,7 @@ def test_leaving_out_and_counting_again(browser: Client, live: Account) -> None:
 
 
 def test_a_transfer_by_hand_is_in_the_readers_own_time(browser: Client, trader: User) -> None:
-    account = AccountFactory(owner=trader, kind=Account.Kind.EXCHANGE, exchange="elsewhere", name="Elsewhere")
+    account = unlisted(trader, "Elsewhere")
     assert "Enter a transfer of Elsewhere" in text(page(browser))
     address = reverse("transfer_enter", args=[account.pk])
     body = {"direction": "out", "amount": "1 250", "currency": "usd", "at": "2026-01-02T03:04", "note": "to the bank"}
@@ -207,7 +214,7 @@ def test_a_transfer_by_hand_is_in_the_readers_own_time(browser: Client, trader: 
 def test_f23_a_form_that_makes_no_sense_is_shown_again(
     browser: Client, trader: User, field: str, value: str, words: str
 ) -> None:
-    account = AccountFactory(owner=trader, kind=Account.Kind.EXCHANGE, exchange="elsewhere")
+    account = unlisted(trader)
     body = {"direction": "in", "amount": "5", "currency": "USD", "at": "2026-01-02T03:04", field: value}
     answer = browser.post(reverse("transfer_enter", args=[account.pk]), body)
     assert answer.status_code == 422
