@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts import services
-from accounts.models import Account, Membership, PaperBalance, PaperEntry, User
+from accounts.models import Account, Membership, PaperBalance, PaperEntry, Transfer, User, ValueSnapshot
 from notifications.outbox import close_sockets
 from tradebot.core.admin import AuditedAdmin, ReadOnlyAdmin
 
@@ -146,6 +146,28 @@ class PaperEntryAdmin(ReadOnlyAdmin):
     list_select_related = ["account"]
     search_fields = ["account__name", "account__owner__email"]
     date_hierarchy = "at"
+
+
+@admin.register(Transfer)
+class TransferAdmin(ReadOnlyAdmin):
+    """What came into accounts and what left them."""
+
+    list_display = ["at", "account", "currency", "amount", "value_usd", "source", "note"]
+    list_filter = ["source", "currency"]
+    list_select_related = ["account"]
+    search_fields = ["external_id", "account__name", "account__owner__email"]
+    date_hierarchy = "at"
+
+
+@admin.register(ValueSnapshot)
+class ValueSnapshotAdmin(ReadOnlyAdmin):
+    """What accounts were worth, day by day."""
+
+    list_display = ["date", "account", "value_usd", "value_btc", "complete", "taken_at"]
+    list_filter = ["complete"]
+    list_select_related = ["account"]
+    search_fields = ["account__name", "account__owner__email"]
+    date_hierarchy = "date"
 
 
 def _actor(request: HttpRequest) -> str:

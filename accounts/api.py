@@ -20,14 +20,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import services, tokens
+from accounts import perps_settings, services, tokens
 from accounts.models import Account, PaperEntry, User
+from accounts.safety_api import SafetyActions
 from accounts.serializers import (
     AccountSerializer,
     MoneySerializer,
     NewAccountSerializer,
     PaperBalanceSerializer,
     PaperEntrySerializer,
+    PerpsSettingsSerializer,
     RenameSerializer,
     TokenRequestSerializer,
     TokenSerializer,
@@ -69,7 +71,7 @@ class OwnersOnly(MayChange):
     list=extend_schema(description="Accounts that you own or that are shared with you."),
     retrieve=extend_schema(description="One account."),
 )
-class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
+class AccountViewSet(SafetyActions, mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
     """Accounts that you own or that are shared with you."""
 
     queryset = Account.objects.select_related("owner", "paper_terms").prefetch_related("paper_balances").order_by("id")
@@ -114,6 +116,17 @@ class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedView
         data = validated(MoneySerializer, request)
         balance = services.withdraw(account, data["currency"], data["amount"], actor=_person(request).email)
         return Response(PaperBalanceSerializer(balance).data)
+
+    @extend_schema(request=PerpsSettingsSerializer, responses=PerpsSettingsSerializer, filters=False)
+    @action(detail=True, methods=["get", "patch"], url_path="perps-settings", pagination_class=None)
+    def perps_settings(self, request: Request, pk: Any = None) -> Response:
+        """How the account trades perpetual futures: read it, or change it. Open positions stay as they are."""
+        account = self.get_object()
+        if request.method == "GET":
+            return Response(PerpsSettingsSerializer(perps_settings.settings_of(account)).data)
+        data = validated(PerpsSettingsSerializer, request, partial=True)
+        changed = perps_settings.update(account, _person(request).email, **data)
+        return Response(PerpsSettingsSerializer(changed).data)
 
     @extend_schema(request=None, responses=AccountSerializer)
     @action(detail=True, methods=["post"])

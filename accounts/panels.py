@@ -2,7 +2,7 @@
 
 An account's page cannot know what stands on accounts, so those apps register a section: a template, and a function that
 gathers what it shows. A section's own forms post to views of its app, which show the page again when a form is refused
-(:func:`accounts.views.show`).
+(:func:`accounts.views.account_page`).
 """
 
 from __future__ import annotations

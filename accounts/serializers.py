@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms
+from accounts.models import Account, PaperBalance, PaperEntry, PaperTerms, PerpsSettings
 from marketdata import sources
 from tradebot.core.api import AmountSerializerField, ModelSerializer, Serializer
 from tradebot.core.scoping import current_scope
@@ -17,6 +17,7 @@ __all__ = [
     "NewAccountSerializer",
     "PaperBalanceSerializer",
     "PaperEntrySerializer",
+    "PerpsSettingsSerializer",
     "RenameSerializer",
     "TokenRequestSerializer",
     "TokenSerializer",
@@ -48,6 +49,7 @@ class AccountSerializer(ModelSerializer):
 
     owner = serializers.EmailField(source="owner.email", read_only=True)
     editable = serializers.SerializerMethodField(help_text="False while it is shared with you to look at only.")
+    is_armed = serializers.BooleanField(read_only=True, help_text="Whether orders that take risk are let through.")
     balances = PaperBalanceSerializer(source="paper_balances", many=True, read_only=True)
     terms = PaperTermsSerializer(source="paper_terms", read_only=True, allow_null=True)
 
@@ -61,6 +63,8 @@ class AccountSerializer(ModelSerializer):
             "owner",
             "editable",
             "is_default",
+            "trading_state",
+            "is_armed",
             "balances",
             "terms",
             "created_at",
@@ -79,6 +83,14 @@ class NewAccountSerializer(Serializer):
     exchange = serializers.ChoiceField(
         choices=[sources.COINBASE, sources.SIMULATED], required=False, help_text="Default: what new accounts get."
     )
+
+
+class PerpsSettingsSerializer(ModelSerializer):
+    """How the account trades perpetual futures; what is left out of a change stays."""
+
+    class Meta:
+        model = PerpsSettings
+        fields = ["enabled", "default_leverage", "max_leverage", "margin_mode"]
 
 
 class RenameSerializer(Serializer):

@@ -7,7 +7,6 @@ Refusals are InvalidInput with a sentence for the person and the field at fault,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
@@ -18,7 +17,11 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
 
+from accounts import transfers
 from accounts.access import acting_for
+from accounts.amounts import LARGEST_AMOUNT
+from accounts.amounts import checked_amount as _amount
+from accounts.amounts import checked_currency as _currency
 from accounts.exchanges.paper_ledger import Ledger
 from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperOrder, PaperTerms, PropGuardRules, User
 from marketdata import sources
@@ -34,8 +37,10 @@ __all__ = [
     "archive_account",
     "create_paper_account",
     "deposit",
+    "free_account_name",
     "leave",
     "open_first_account",
+    "own_account",
     "rename",
     "reset_paper",
     "revoke",
@@ -45,9 +50,6 @@ __all__ = [
     "withdraw",
 ]
 
-LARGEST_AMOUNT: Final = Decimal(10) ** 12
-"""The most that one deposit, withdrawal or start balance may be, in its currency."""
-CURRENCY: Final = re.compile(r"[A-Z0-9]{1,20}")
 FIRST_NAME: Final = "Paper"
 WORKING: Final = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
 TERMS: Final = ("maker_fee_pct", "taker_fee_pct", "slippage_pct", "fee_currency")
@@ -84,11 +86,12 @@ def create_paper_account(user: User, name: str, exchange: str, start: Mapping[st
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
         account = Account.objects.create(
             owner=user,
-            name=_free_name(user.pk, name),
+            name=free_account_name(user.pk, name),
             kind=Account.Kind.PAPER,
             exchange=exchange,
             is_default=not Account.objects.filter(owner=user, is_default=True).exists(),
             created_at=now,
+            trading_state=Account.TradingState.ARMED,
         )
         adopt_new_account(account.pk, user.pk)
         PaperTerms.objects.create(account=account)
@@ -96,6 +99,7 @@ def create_paper_account(user: User, name: str, exchange: str, start: Mapping[st
         for currency, amount in amounts.items():
             ledger.change(account.pk, currency, amount, PaperEntry.Kind.DEPOSIT, note="start")
         ledger.write()
+        transfers.take_paper(account, now)
         _note(account, user.email, "account_opened", exchange=exchange, start=amounts)
     return account
 
@@ -137,6 +141,7 @@ def _move(account: Account, currency: str, amount: Decimal, actor: str, kind: Pa
             amount = -amount
         ledger.change(account.pk, currency, amount, kind)
         ledger.write()
+        transfers.take_paper(account, ledger.now)
         _note(account, actor, f"paper_{kind.value}", currency=currency, amount=abs(amount))
         return ledger.balance(account.pk, currency)
 
@@ -159,6 +164,7 @@ def reset_paper(account: Account, actor: str, start: Mapping[str, Decimal] | Non
             difference = amounts.get(currency, ZERO) - before[currency]
             ledger.change(account.pk, currency, difference, PaperEntry.Kind.RESET)
         ledger.write()
+        transfers.take_paper(account, ledger.now)
         _note(account, actor, "paper_reset", before=before, after=amounts)
 
 
@@ -198,8 +204,8 @@ def rename(account: Account, name: str, actor: str) -> Account:
     Raises InvalidInput (field name), NotFound.
     """
     with transaction.atomic():
-        row = _owned(account)
-        before, row.name = row.name, _free_name(row.owner_id, name, besides=row.pk)
+        row = own_account(account)
+        before, row.name = row.name, free_account_name(row.owner_id, name, besides=row.pk)
         row.save(update_fields=["name"])
         _note(row, actor, "account_renamed", before=before, after=row.name)
     return row
@@ -208,7 +214,7 @@ def rename(account: Account, name: str, actor: str) -> Account:
 def set_default(account: Account, actor: str) -> Account:
     """Make it its owner's default account. Only the owner may. Raises InvalidInput for an archived one, NotFound."""
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         if row.archived_at is not None:
             raise InvalidInput("archived", f"{row.name} is archived.")
         if not row.is_default:
@@ -226,7 +232,7 @@ def archive_account(account: Account, actor: str) -> Account:
     run on it; NotFound.
     """
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         if row.archived_at is not None:
             return row
         others = Account.objects.filter(owner_id=row.owner_id, archived_at__isnull=True).exclude(pk=row.pk)
@@ -261,7 +267,7 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
     if expires is not None and (expires.tzinfo is None or expires <= clock.now()):
         raise InvalidInput("bad_expiry", "The end of a share lies in the future.", field="expires")
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         address = email.strip().lower()
         if address == row.owner.email:
             raise InvalidInput("own_account", "It is your own account.", field="email")
@@ -281,7 +287,7 @@ def share(account: Account, email: str, role: str, expires: datetime | None, act
 def revoke(account: Account, user_id: int, actor: str) -> None:
     """End a person's share. Only the owner may. Raises NotFound when there is none to end."""
     with transaction.atomic():
-        row = _owned(account)
+        row = own_account(account)
         gone = Membership.objects.filter(account_id=row.pk, user_id=user_id).select_related("user").first()
         if gone is None:
             raise NotFound("no_membership", "There is no such share.")
@@ -319,7 +325,7 @@ def _note(account: Account, actor: str, action: str, **detail: Any) -> None:
     audit.record(account.owner_id, actor, action, f"account:{account.pk}", name=account.name, **detail)
 
 
-def _owned(account: Account) -> Account:
+def own_account(account: Account) -> Account:
     """Return the account, locked, if the bound scope is its owner's (or the system's)."""
     scope = current_scope()
     row = Account.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
@@ -356,7 +362,8 @@ def _refuse_while_guarded(account: Account) -> None:
         )
 
 
-def _free_name(owner_id: int, name: str, besides: int | None = None) -> str:
+def free_account_name(owner_id: int, name: str, besides: int | None = None) -> str:
+    """Return the name as it is kept. Raises InvalidInput (field name) for one that is none, or taken by the owner's."""
     cleaned = " ".join(name.split())
     longest = Account._meta.get_field("name").max_length or 0
     if not cleaned or len(cleaned) > longest or not cleaned.isprintable():
@@ -364,30 +371,6 @@ def _free_name(owner_id: int, name: str, besides: int | None = None) -> str:
     if Account.objects.filter(owner_id=owner_id, name=cleaned).exclude(pk=besides).exists():
         raise InvalidInput("name_taken", f"You have an account named {cleaned} already.", field="name")
     return cleaned
-
-
-def _currency(value: str, field: str) -> str:
-    currency = str(value).strip().upper()
-    if not CURRENCY.fullmatch(currency):
-        raise InvalidInput("bad_currency", "A currency is up to 20 letters and digits, such as USD.", field=field)
-    return currency
-
-
-def _amount(value: Decimal | int | str, field: str, *, zero: bool = False) -> Decimal:
-    try:
-        amount = dec(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput("bad_amount", "That is not an amount.", field=field) from error
-    if amount < ZERO or (amount == ZERO and not zero) or amount > LARGEST_AMOUNT:
-        raise InvalidInput(
-            "bad_amount",
-            f"An amount is above zero and at most {plain(LARGEST_AMOUNT)}.",
-            field=field,
-            limit=LARGEST_AMOUNT,
-        )
-    if amount != round(amount, 18):
-        raise InvalidInput("bad_amount", "An amount has at most 18 decimals.", field=field)
-    return amount
 
 
 def _percent(value: Any, field: str) -> Decimal:

@@ -14,13 +14,23 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import forms, panels, selection, services
-from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperTerms
+from accounts import confirming, forms, panels, safety_forms, selection, services, trading
+from accounts.models import (
+    Account,
+    ExchangeCredential,
+    Membership,
+    PaperBalance,
+    PaperEntry,
+    PaperTerms,
+    VenueBalance,
+    VenueFunds,
+)
 from accounts.selection import SignedInRequest
 from marketdata import sources
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.once_pages import acting
+from tradebot.core.scoping import current_scope
 
 ENTRIES_PER_PAGE = 50
 
@@ -79,7 +89,7 @@ def account_new(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def account_detail(request: SignedInRequest, pk: int) -> HttpResponse:
     """One account: balances, journal, terms, and what may be done with it."""
-    return show(request, one_account(request, pk))
+    return account_page(request, one_account(request, pk))
 
 
 @login_required
@@ -265,18 +275,25 @@ def carry_out(
         else:
             messages.success(request, done)
             return redirect("account", pk=account.pk)
-    return show(request, account, **{name: form})
+    return account_page(request, account, **{name: form})
 
 
-def show(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
-    """Show the account's page; ``bound_forms`` are forms that were refused, by the name that the page has for them."""
+def account_page(request: SignedInRequest, account: Account, **bound_forms: BaseForm) -> HttpResponse:
+    """Show the account, with the forms that were refused as they were typed."""
     owned = account.owner_id == request.user.pk
     context: dict[str, Any] = {
         "nav": "accounts",
         "account": account,
         "owned": owned,
         "balances": _balances([account])[account.pk],
+        "editable": account.pk in current_scope().editable_ids,
+        "limits": trading.limits_of(account),
+        "unexplained": account.unmatched_fills.filter(explanation="").count() if not account.is_paper else 0,
     }
+    if not account.is_paper:
+        keys = ExchangeCredential.objects.filter(account=account)
+        context["keys"] = keys.defer("api_key", "api_secret", "passphrase").first()
+        context["funds"] = VenueFunds.objects.filter(account=account).first()
     if account.is_paper:
         entries = PaperEntry.objects.filter(account=account).select_related("trade__order")
         terms = PaperTerms.objects.filter(account=account).first() or PaperTerms(account=account)
@@ -296,7 +313,16 @@ def show(request: SignedInRequest, account: Account, **bound_forms: BaseForm) ->
                 "terms_form": forms.TermsForm(instance=terms, auto_id="terms_%s"),
             }
     if owned:
+        ready = account.is_paper or confirming.has_second_factor(request.user)
+        takes_codes = confirming.takes_codes(request.user)
         context |= {
+            "ready": ready,
+            "ready_mail": ready or confirming.may_set_one_up(request.user),
+            "takes_codes": takes_codes,
+            "arm_form": safety_forms.ArmForm(account=account, takes_codes=takes_codes, auto_id="arm_%s"),
+            "limits_form": safety_forms.LimitsForm(
+                instance=context["limits"], account=account, asks_code=ready, auto_id="limits_%s"
+            ),
             "rename_form": forms.RenameForm(initial={"name": account.name}, auto_id="rename_%s"),
             "share_form": forms.ShareForm(auto_id="share_%s"),
             "members": Membership.objects.filter(account=account).select_related("user").order_by("user__email"),
@@ -307,10 +333,12 @@ def show(request: SignedInRequest, account: Account, **bound_forms: BaseForm) ->
 
 
 def _balances(accounts: list[Account]) -> dict[int, list[Any]]:
-    """Return the paper balances of each account that are not empty, by account id. One query."""
+    """Return the balances of each account that are not empty, by account id: on paper as they are, on an exchange as
+    it said last. Two queries."""
     rows: dict[int, list[Any]] = {account.pk: [] for account in accounts}
-    for balance in PaperBalance.objects.filter(account__in=accounts).exclude(total=ZERO):
-        rows[balance.account_id].append(balance)
+    for model in (PaperBalance, VenueBalance):
+        for balance in model.objects.filter(account__in=accounts).exclude(total=ZERO):
+            rows[balance.account_id].append(balance)
     return rows
 
 

@@ -13,7 +13,7 @@ from accounts.models import Account, User
 from bots import services
 from bots.autobuy import admin as auto_buy_admin  # noqa: F401 (registers its own pages)
 from bots.backtesting import admin as backtest_admin  # noqa: F401 (registers its own pages)
-from bots.models import Bot, BotTemplate, CoinReview, Decision
+from bots.models import Bot, BotTemplate, CoinReview, Decision, Signal
 from tradebot.core.admin import ReadOnlyAdmin
 from tradebot.core.errors import TradebotError
 
@@ -96,11 +96,21 @@ class DecisionAdmin(ReadOnlyAdmin):
     search_fields = ["bot__name", "code", "account__owner__email"]
 
 
+@admin.register(Signal)
+class SignalAdmin(ReadOnlyAdmin):
+    """What bots were told."""
+
+    list_display = ["received_at", "bot", "kind", "product", "confidence", "source", "verdict", "reason"]
+    list_filter = ["kind", "source", "verdict"]
+    list_select_related = ["bot", "product"]
+    search_fields = ["bot__name", "bot__owner__email", "external_id"]
+
+
 @admin.register(CoinReview)
 class CoinReviewAdmin(ReadOnlyAdmin):
     """What people think of coins, for themselves."""
 
-    list_display = ["code", "owner", "category"]
+    list_display = ["code", "owner", "category", "reason", "updated_at"]
     list_filter = ["category"]
     list_select_related = ["owner"]
     search_fields = ["code", "owner__email"]

@@ -36,6 +36,7 @@ from bots.serializers import (
     StrategySerializer,
     TemplateSerializer,
 )
+from bots.signals.api import SignalActions
 from bots.strategies import STRATEGIES
 from bots.strategies.forms import field_specs
 from positions.states import POSITION_ACTIVE
@@ -59,7 +60,7 @@ class BotFilter(filters.FilterSet):
         fields = ["account", "status", "strategy", "quote_currency"]
 
 
-class BotViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
+class BotViewSet(SignalActions, mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):
     """Bots of your accounts and of those shared with you."""
 
     queryset = (

@@ -15,13 +15,16 @@ from django.db.models import Max, QuerySet
 from pydantic import ValidationError
 
 from bots import gates, market_views, memory, strategies
-from bots.conditions import Operator, Tree, describe, evaluate
+from bots.conditions import NO_SIGNAL, Operator, Tree, describe, evaluate
 from bots.gates import Gate
-from bots.models import Bot, BotProduct, Decision
+from bots.models import Bot, BotProduct, Decision, Signal, SignalHook
 from bots.pages import BotRow, bot_rows
+from bots.signals.hooks import hook_of
+from bots.signals.stored import laid_over
 from bots.strategies.base import Action
 from bots.strategies.describe import settings_facts
 from bots.strategies.forms import field_specs
+from marketdata.indicators import spec_of
 from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import figures
@@ -40,6 +43,7 @@ __all__ = ["BotPage", "PairRow", "bot_chart", "bot_page"]
 DURATIONS_READ: Final = 500
 TRAIL_LENGTH: Final = 25
 CHANGES_READ: Final = 20
+SIGNALS_SHOWN: Final = 6
 ALWAYS_SHOWN: Final = frozenset(
     {"direction", "max_active_deals", "max_safety_orders", "price_deviation", "take_profit", "open_conditions"}
 )
@@ -176,6 +180,7 @@ class BotPage:
     decisions: list[TrailRow]
     facts: list[SettingRow]
     changes: list[Change]
+    signals: SignalPanel
 
 
 def bot_page(
@@ -222,7 +227,28 @@ def bot_page(
         ],
         facts=_facts(bot),
         changes=_changes(bot),
+        signals=_signals(bot),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPanel:
+    """What the bot is told: the kinds that its rules ask for, by label, its hook, and the latest signals."""
+
+    asked: list[str]
+    hook: SignalHook | None
+    recent: list[Signal]
+
+
+def _signals(bot: Bot) -> SignalPanel:
+    asked: list[str] = []
+    try:
+        strategy = strategies.get_strategy(bot.strategy)
+        asked = [spec_of(kind).label for kind in strategy.required_signals(strategy.settings_from_json(bot.settings))]
+    except InvalidInput:
+        pass  # settings that cannot be read ask for nothing; the page says elsewhere that they cannot
+    recent = Signal.objects.filter(bot=bot).select_related("product")[:SIGNALS_SHOWN]
+    return SignalPanel(asked, hook_of(bot), list(recent))
 
 
 def _sides(bot: Bot) -> tuple[memory.Side, ...]:
@@ -317,6 +343,10 @@ _ACTIONS: Final = {
     "bot.changed": "Changed",
     "bot.sold_all": "Sold all",
     "bot.cancelled_all": "Cancelled all deals",
+    "bot.hook_opened": "Opened the hook",
+    "bot.hook_secret_replaced": "Replaced the hook's secret",
+    "bot.hook_closed": "Closed the hook",
+    "bot.hook_changed": "Changed the hook",
 }
 
 
@@ -402,7 +432,7 @@ def _why(bot: Bot, chosen: PairRow | None) -> Why:
         why.now, why.would_open = found.decision.message, found.decision.action is Action.OPEN
     live = [_condition_row(check.as_json()) for check in found.checks]
     join = found.join
-    if chosen.checks and all(row.value is None for row in live):
+    if chosen.checks and all(row.value is None and row.reason != NO_SIGNAL for row in live):
         live, why.rules_are_now = [_condition_row(check) for check in chosen.checks], False
     why.rules = [("Entry rule", join, live)] if live else []
     return why
@@ -423,9 +453,11 @@ def _why_deal(chosen: PairRow, deal: DealCard) -> Why:
     series: dict[Timeframe, int] = strategy.required_series(settings)
     product = chosen.product
     try:
-        view = market_views.build({product.pk: product}, {product.pk: series}, clock.now())[product.pk]
+        shared = market_views.build({product.pk: product}, {product.pk: series}, clock.now())[product.pk]
     except TradebotError:
         return Why()
+    asked = strategy.required_signals(settings)
+    view = laid_over(shared, position.bot_id, product.pk, asked, clock.now())
     rules = [
         (title, tree.join.value, [_condition_row(check.as_json()) for check in evaluate(tree, view).checks])
         for title, tree in wanted

@@ -11,11 +11,11 @@ unknown in the end is false.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,9 @@ NOISE: Final = 1e-9
 
 CATCH_UP_CANDLES: Final = 5
 """How many candles back a crossing nobody has judged yet still counts; older ones are yesterday's news (F39)."""
+
+NO_SIGNAL: Final = "no signal received"
+"""Why a condition on signals is unknown although there are candles."""
 
 MAX_CONDITIONS: Final = 50
 MAX_DEPTH: Final = 5
@@ -307,8 +310,13 @@ def condition_states(condition: Condition, candles: Candles, values: FloatArray)
             band = NOISE * np.maximum(np.maximum(np.abs(values), abs(threshold)), scale)
             side = np.where(values - threshold > band, 1, np.where(values - threshold < -band, -1, 0))
         if condition.operator.is_crossing:
-            met = _crossings(condition.operator, side, known)
-            known = known & np.concatenate(([False], known[:-1]))
+            if condition.spec.unit is Unit.SIGNAL:
+                side = _off_the_line(condition.operator, side)
+            # What was never heard of was not signalled either, so the very first signal is a crossing.
+            before = np.ones(len(known), dtype=np.bool_) if condition.spec.is_private else known
+            known_before = np.concatenate(([False], before[:-1]))
+            met = _crossings(condition.operator, side, known, known_before)
+            known = known & known_before
         else:
             met = _COMPARED[condition.operator](side)
     return np.where(known, np.where(met, State.MET, State.UNMET), State.UNKNOWN).astype(np.int8)
@@ -336,7 +344,13 @@ def _changes(
     return met, np.isfinite(values) & np.isfinite(before)
 
 
-def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray) -> BoolArray:
+def _off_the_line(operator: Operator, side: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+    """Return the sides of a signal, which has no way to pass through the line: 0 is where it rests, not in between."""
+    wanted = 1 if operator is Operator.CROSSES_ABOVE else -1
+    return np.where(side == wanted, wanted, -wanted)
+
+
+def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray, known_before: BoolArray) -> BoolArray:
     """Return where the side changes to the operator's; on the line (0) the side it came from goes on.
 
     A series that begins on the line counts as coming from the other side.
@@ -346,7 +360,6 @@ def _crossings(operator: Operator, side: npt.NDArray[np.int_], known: BoolArray)
     latest = np.maximum.accumulate(decided) if len(side) else decided
     carried = np.where(latest >= 0, side[latest], -wanted)
     came_from = np.concatenate(([wanted], carried[:-1]))
-    known_before = np.concatenate(([False], known[:-1]))
     crossed: BoolArray = known & known_before & (side == wanted) & (came_from != wanted)
     return crossed
 
@@ -557,7 +570,10 @@ def _check(leaf: Leaf, market: MarketView, since: Since | None) -> Check:
     reason = ""
     if state == _UNKNOWN:
         needed = condition.candles_needed
-        reason = f"needs {needed} candles, has {have}" if have < needed else "has no value"
+        if have < needed:
+            reason = f"needs {needed} candles, has {have}"
+        else:
+            reason = NO_SIGNAL if condition.spec.is_private else "has no value"
     elif judged is not None and not _fresh(condition, market, judged):
         reason = "no candle has closed since it was last judged"
     return Check(
@@ -677,13 +693,44 @@ def required_series(tree: Tree) -> dict[Timeframe, int]:
     return wanted
 
 
+HEARD_LATE: Final = 3_600
+"""Seconds of signals read further back than conditions reach, as the last closed candle may itself be some time ago."""
+
+
+class Asked(NamedTuple):
+    """What is asked of one kind of signal: how many seconds back from now may count, and the least confidence."""
+
+    seconds: int
+    least_confidence: float
+
+    def with_(self, other: Asked | None) -> Asked:
+        """Return what covers both."""
+        if other is None:
+            return self
+        return Asked(max(self.seconds, other.seconds), min(self.least_confidence, other.least_confidence))
+
+
+def required_signals(trees: Iterable[Tree]) -> dict[str, Asked]:
+    """Return what these trees ask for, by kind of signal."""
+    wanted: dict[str, Asked] = {}
+    for condition in (condition for tree in trees for condition in tree.conditions()):
+        if condition.spec.is_private:
+            candles = int(condition.params["valid_candles"]) + CATCH_UP_CANDLES + 2
+            asked = Asked(
+                candles * condition.timeframe.seconds + HEARD_LATE, condition.params.get("min_confidence", 0.0)
+            )
+            wanted[condition.indicator] = asked.with_(wanted.get(condition.indicator))
+    return wanted
+
+
 # Wording and mirroring ----------------------------------------------------------------------------------------------
 
 
 def mirror(tree: Tree) -> Tree:
     """Return the tree for the other direction: above and below swap, values turn over (RSI 30 becomes 70).
 
-    What has no other side stays as it is: volumes, the true range, gaps and patterns mean the same for a short.
+    A buy signal becomes a sell signal. What has no other side stays as it is: volumes, the true range, gaps and
+    patterns mean the same for a short.
     """
     return Tree(join=tree.join, items=tuple(_mirrored(item) for item in tree.items))
 
@@ -694,19 +741,20 @@ def _mirrored(node: Condition | Group) -> Condition | Group:
     mirroring = node.spec.mirroring
     if mirroring is Mirroring.NONE:
         return node
+    if mirroring is Mirroring.OPPOSITE:
+        output = node.spec.opposite_outputs.get(node.output or "", node.output)
+        return _turned(node, indicator=node.spec.opposite, output=output)
     value = node.value
     if value is not None and not node.operator.is_change:
         # 0 - value: a mirrored 0 stays 0, not -0.
         value = (100.0 if mirroring is Mirroring.FROM_HUNDRED else 0.0) - value
-    return Condition(
-        indicator=node.indicator,
-        timeframe=node.timeframe,
-        operator=_MIRRORED[node.operator],
-        value=value,
-        params=node.params,
-        output=node.output,
-        negate=node.negate,
-    )
+    return _turned(node, operator=_MIRRORED[node.operator], value=value)
+
+
+def _turned(node: Condition, **changes: Any) -> Condition:
+    """Return the condition with changes; made anew, as a copy would keep its key and label."""
+    fields = {name: getattr(node, name) for name in Condition.model_fields}
+    return Condition(**(fields | changes))
 
 
 def describe(tree: Tree) -> str:

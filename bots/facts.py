@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from django.db.models import Count, Max, Q
 
@@ -23,16 +23,19 @@ from bots import sizing
 from bots.coins import overrides_of
 from bots.memory import Pair, Side, sides_of
 from bots.models import Bot
-from bots.money import Money, Reserved, holds_of
+from bots.money import Money, Reserved
+from bots.signals.stored import BotSignals, heard_by_bots, reach_of
 from bots.strategies import get_strategy
 from bots.strategies.base import DealView, FeeRates, MarketView, OpenContext, Quote, Strategy, TrailState, WorkingOrder
 from bots.strategies.dca_common import MAX_QUOTE_AGE
+from bots.strategies.heard import HeardView
 from marketdata import coins, market
 from marketdata.coins import Coins
 from marketdata.models import Product
 from marketdata.timeframes import Timeframe
 from positions import booking, ledger
 from positions.models import Order, Position
+from positions.reserves import holds_of
 from positions.states import (
     EXIT_PURPOSES,
     MACHINES,
@@ -291,7 +294,10 @@ class _Traits:
 
 @dataclass(slots=True)
 class Facts:
-    """What is known about a chunk. Prices come with the views (:meth:`see`)."""
+    """What is known about a chunk. Prices come with the views (:meth:`see`).
+
+    ``views`` are everybody's; strategies look at :meth:`view`, which lays over them what the bot at hand was told.
+    """
 
     now: datetime
     bots: dict[int, BotFacts]
@@ -301,9 +307,12 @@ class Facts:
     failed_opens: dict[tuple[int, int, str], tuple[int, datetime]]
     ended_now: set[tuple[int, int]]
     trading_paused: bool
+    closed_accounts: dict[int, Literal["read_only", "stopped"]]
     coins: Coins
     reviews: dict[int, dict[str, str]]
+    signals: Mapping[int, BotSignals] = field(default_factory=dict)
     views: Mapping[int, MarketView] = field(default_factory=dict)
+    _heard: dict[tuple[int, int], HeardView] = field(default_factory=dict)
     _means: dict[tuple[int, str, Direction, bool], _Means] = field(default_factory=dict)
     _traits: dict[int, _Traits] = field(default_factory=dict)
 
@@ -315,6 +324,18 @@ class Facts:
             if view.quote is not None and self.now - view.quote.at <= MAX_QUOTE_AGE:
                 quotes[pid] = view.quote
         self.money.prices = quotes
+        self._heard.clear()
+
+    def view(self, bot_id: int, product_id: int) -> MarketView | None:
+        """Return how this bot sees the product: the shared view, with its own signals where its rules ask for any."""
+        shared, signals = self.views.get(product_id), self.signals.get(bot_id)
+        if shared is None or signals is None:
+            return shared
+        key = bot_id, product_id
+        view = self._heard.get(key)
+        if view is None:
+            view = self._heard[key] = HeardView(shared, signals.about(product_id))
+        return view
 
     def wanted_series(self) -> dict[int, dict[Timeframe, int]]:
         """Return, per product id, the timeframes that bots and deals need and how many candles of each."""
@@ -369,6 +390,7 @@ class Facts:
             largest_minimum=means.largest_minimum,
             bot_active=means.is_running,
             trading_paused=self.trading_paused,
+            account_closed=self.closed_accounts.get(facts.bot.account_id or 0, ""),
             last_closed_at=self.last_closed.get((bot_id, product_id, direction)),
             since=side.since(pair),
             direction=direction,
@@ -484,32 +506,22 @@ def load(bot_ids: Iterable[int], now: datetime, accounts: Iterable[int] = ()) ->
         failed_opens=failed_opens,
         ended_now={(bot_id, product_id) for (bot_id, product_id, _), at in last_closed.items() if at >= now},
         trading_paused=GlobalSettings.load().trading_paused,
+        closed_accounts=_closed(account_ids),
         coins=coins.load(codes | {product.quote for product in products.values()}),
         reviews=overrides_of({facts.bot.owner_id for facts in bots.values()}, codes),
+        signals=heard_by_bots(_signals_asked(bots.values()), now),
     )
 
 
-def free_of(accounts: Iterable[Account], currencies: Iterable[str], now: datetime) -> dict[str, Decimal]:
-    """Return what of each currency the accounts have free together; one that is not known is left out (F34).
-
-    For pages: from the balances on record, in a number of queries that does not depend on how many accounts there are.
-    """
-    known = list(accounts)
-    money = load((), now, [account.pk for account in known]).money
-    for exchange in {account.exchange for account in known}:
-        by_symbol = {row.symbol: pid for pid, row in money.products.items() if row.exchange == exchange}
-        try:
-            quotes = market.quotes(exchange, by_symbol, now) if by_symbol else {}
-        except TradebotError:
-            continue
-        money.prices = {**money.prices, **{by_symbol[symbol]: quote for symbol, quote in quotes.items()}}
-    found: dict[str, Decimal] = {}
-    for currency in currencies:
-        parts = [money.free(account.pk, currency) for account in known]
-        sums = [part for part in parts if part is not None]
-        if sums:
-            found[currency] = sum(sums, ZERO)
-    return found
+def _signals_asked(bots: Iterable[BotFacts]) -> dict[int, int]:
+    """Return how many seconds back signals count, for those bots alone whose own or frozen rules ask for any (F43)."""
+    wanted: dict[int, int] = {}
+    for facts in bots:
+        users = [(facts.strategy, facts.settings), *((deal.strategy, deal.settings) for deal in facts.deals)]
+        for strategy, settings in users:
+            if strategy is not None and (asked := strategy.required_signals(settings)):
+                wanted[facts.bot.pk] = max(reach_of(asked), wanted.get(facts.bot.pk, 0))
+    return wanted
 
 
 def money_of(account: Account, now: datetime) -> Money:
@@ -585,6 +597,12 @@ def _last_closed(
         if row["failed"]:
             failures[key] = row["failed"], row["failed_at"]
     return last, failures
+
+
+def _closed(account_ids: Iterable[int]) -> dict[int, Literal["read_only", "stopped"]]:
+    """Return why accounts take no risk at present, of those that do not. One query."""
+    rows = Account.objects.filter(pk__in=list(account_ids)).only("pk", "kind", "trading_state")
+    return {row.pk: "stopped" if row.is_killed else "read_only" for row in rows.order_by() if not row.is_armed}
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:

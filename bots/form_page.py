@@ -16,6 +16,7 @@ from bots.form_trees import TreeDraft
 from bots.forms import BotDraft, shares_of
 from bots.models import Bot
 from bots.services import open_deal_count
+from bots.signals.stored import laid_over
 from marketdata.indicators import INDICATORS
 from marketdata.models import Product
 from marketdata.store import store
@@ -201,7 +202,7 @@ def form_page(draft: BotDraft, bot: Bot | None = None, *, take_pair: bool = Fals
         sides = sides_of(parsed, given, account, products, draft.shown)
     shown = sides[0].preview.shown if sides else None
     symbol = shown.product.symbol if shown else (products[0].symbol if products else "")
-    _show_present_values(draft, parsed, next((p for p in products if p.symbol == symbol), None))
+    _show_present_values(draft, bot, parsed, next((p for p in products if p.symbol == symbol), None))
     return FormPage(
         draft=draft,
         bot=bot,
@@ -234,7 +235,7 @@ def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> 
     wanted, draft.wanted_pair = draft.wanted_pair, ""
     if not wanted or account is None:
         return
-    online = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE)
+    online = _tradable(account)
     quote = locked or _quote_of(draft.symbols)
     names = [wanted] if "-" in wanted or not quote else [wanted, f"{wanted}-{quote}"]
     found = online.filter(symbol__in=names).values_list("symbol", flat=True).first()
@@ -243,6 +244,11 @@ def _take_wanted_pair(draft: BotDraft, account: Account | None, locked: str) -> 
         draft.errors.setdefault("symbols", no_pair(wanted, quote))
     elif found not in draft.symbols:
         draft.symbols.append(found)
+
+
+def _tradable(account: Account) -> Any:
+    """Return the pairs that a bot may have on the account's market now: spot only."""
+    return Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE, kind=Product.Kind.SPOT)
 
 
 def no_pair(wanted: str, quote: str) -> str:
@@ -275,7 +281,7 @@ def _suggestions(account: Account | None, quote: str, chosen: Sequence[str]) -> 
     """Return pairs to choose from, those of well-known currencies first."""
     if account is None:
         return []
-    rows = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE).exclude(symbol__in=chosen)
+    rows = _tradable(account).exclude(symbol__in=chosen)
     if quote:
         rows = rows.filter(quote=quote)
     known = sorted(
@@ -432,20 +438,22 @@ def _labels(x: Any, y: Any, prices: list[float], averages: list[float], targets:
 # Rules --------------------------------------------------------------------------------------------------------------
 
 
-def _show_present_values(draft: BotDraft, parsed: Any, product: Product | None) -> None:
+def _show_present_values(draft: BotDraft, bot: Bot | None, parsed: Any, product: Product | None) -> None:
     """Put beside each condition what it says for ``product`` at the last closed candle."""
     trees = {name: getattr(parsed, name, None) for name in draft.trees} if parsed is not None else {}
     found = {name: tree for name, tree in trees.items() if isinstance(tree, Tree) and not tree.is_empty}
     if product is None or not found:
         return
-    wanted: dict[Timeframe, int] = strategies.get_strategy(draft.strategy).required_series(parsed)
+    strategy = strategies.get_strategy(draft.strategy)
+    wanted: dict[Timeframe, int] = strategy.required_series(parsed)
     for timeframe, count in wanted.items():
         try:
             store.ensure(product, timeframe, count)
         except TradebotError:
             continue  # The condition then says how many candles it has.
     now = clock.now()
-    view = market_views.build({product.pk: product}, {product.pk: wanted}, now)[product.pk]
+    shared = market_views.build({product.pk: product}, {product.pk: wanted}, now)[product.pk]
+    view = laid_over(shared, bot.pk if bot else None, product.pk, strategy.required_signals(parsed), now)
     for name, tree in found.items():
         draft.trees[name].show(evaluate(tree, view).checks)
 

@@ -76,8 +76,10 @@ def questions_now(bot: Bot, pair: BotProduct, direction: Direction) -> Questions
     wanted[pair.product_id] = mine.strategy.required_series(mine.settings)
     try:
         chunk.see(market_views.build(chunk.products, wanted, now))
-        view, context = chunk.views[pair.product_id], chunk.open_context(mine, known, side)
+        view, context = chunk.view(bot.pk, pair.product_id), chunk.open_context(mine, known, side)
     except TradebotError:
+        return NOTHING
+    if view is None:
         return NOTHING
     with localcontext(MONEY):
         tree = mine.settings.open_tree(direction)
@@ -118,6 +120,10 @@ def _slots(settings: DcaSettings, ctx: OpenContext) -> Iterator[Gate]:
     yield Gate("Bot", _is(ctx.bot_active), "running" if ctx.bot_active else "stopped", "running")
     if ctx.trading_paused:
         yield Gate("New deals", "unmet", "paused by the operator", "allowed")
+    if ctx.account_closed:
+        yield Gate(
+            "Account", "unmet", "stopped" if ctx.account_closed == "stopped" else "read-only", "armed for trading"
+        )
     most = settings.max_active_deals
     yield Gate("Free deal slot", _is(ctx.open_deals < most), f"{ctx.open_deals} of {most} open", f"fewer than {most}")
     if most > 1:

@@ -128,7 +128,7 @@ def _waiting(bot: Bot, now: datetime) -> Iterator[LookLine]:
     chunk.see(market_views.build(chunk.products, chunk.wanted_series(), now))
     mine = chunk.bots[bot.pk]
     for deal in mine.deals:
-        view = chunk.views.get(deal.position.product_id)
+        view = chunk.view(bot.pk, deal.position.product_id)
         if deal.strategy is not None and view is not None and bot.account_id is not None:
             fees = chunk.money.fee_rates[bot.account_id]
             found = deal.strategy.manage(deal.settings, chunk.deal_view(deal), view, now, fees)
@@ -136,7 +136,7 @@ def _waiting(bot: Bot, now: datetime) -> Iterator[LookLine]:
     if not bot.is_running or mine.strategy is None:
         return
     for pair in mine.pairs:
-        view = chunk.views.get(pair.product_id)
+        view = chunk.view(bot.pk, pair.product_id)
         if view is None:
             continue
         for side in mine.sides:

@@ -16,6 +16,8 @@ from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedManager, OwnedModel
 from tradebot.core.words import Category
 
+CATEGORIES = [(word.value, word.value) for word in Category]
+
 
 class BudgetKind(models.TextChoices):
     PERCENT = "percent", "percent of the account's value in the quote currency"
@@ -220,7 +222,9 @@ class CoinReview(OwnedModel):
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="coin_reviews")
     code = models.CharField(max_length=20, help_text="Currency code, such as BTC.")
-    category = models.CharField(max_length=12, choices=[(word.value, word.value) for word in Category])
+    category = models.CharField(max_length=12, choices=CATEGORIES)
+    reason = models.CharField(max_length=200, blank=True, help_text="Why, for oneself.")
+    updated_at = models.DateTimeField(default=clock.now)
 
     class Meta:
         ordering = ["code"]
@@ -237,3 +241,7 @@ from bots.backtesting.models import BacktestDeal as BacktestDeal  # noqa: E402
 from bots.backtesting.models import JobStatus as JobStatus  # noqa: E402
 from bots.backtesting.models import Sweep as Sweep  # noqa: E402
 from bots.backtesting.models import SweepPoint as SweepPoint  # noqa: E402
+from bots.panic.models import PanicRun as PanicRun  # noqa: E402
+from bots.panic.models import PanicStep as PanicStep  # noqa: E402
+from bots.signals.models import Signal as Signal  # noqa: E402
+from bots.signals.models import SignalHook as SignalHook  # noqa: E402

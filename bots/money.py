@@ -12,8 +12,7 @@ Everything is by account; one account's money is never another's (F49). None is 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
@@ -22,43 +21,17 @@ from accounts.exchanges.base import Balance
 from bots import sizing
 from bots.strategies.base import FeeRates, Quote
 from marketdata.models import Product
-from positions.models import Order, Position
-from positions.reserves import ON_THEIR_WAY, spoken_for, unseen_on_exchanges
-from positions.states import EXIT_PURPOSES, WORKING, Direction
+from positions.ledger import quote_value
+from positions.models import Position
+from positions.reserves import Holds, spoken_for, worth_per_base
+from positions.states import Direction
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
 if TYPE_CHECKING:
     from bots.facts import BotFacts
 
-__all__ = ["Holds", "Money", "Reserved", "holds_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Holds:
-    """What working orders hold: ``unseen`` by account and currency, where the venue may not know the order yet (F10),
-    and ``closes`` by deal id, what its closes have claimed."""
-
-    unseen: Mapping[tuple[int, str], Decimal]
-    closes: Mapping[int, Decimal]
-
-
-def holds_of(account_ids: Iterable[int]) -> Holds:
-    """Return what the working orders of these accounts hold. Two queries, three where there are exchange accounts."""
-    known = list(account_ids)
-    unseen: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
-    closes: dict[int, Decimal] = defaultdict(Decimal)
-    rows = Order.objects.filter(account__in=known, status__in=WORKING).order_by()
-    for account_id, deal_id, purpose, status, currency, amount in rows.values_list(
-        "account_id", "position_id", "purpose", "status", "hold_currency", "hold_amount"
-    ):
-        if status in ON_THEIR_WAY:
-            unseen[account_id, currency] += amount
-        if purpose in EXIT_PURPOSES:
-            closes[deal_id] += amount
-    for key, amount in unseen_on_exchanges(known).items():
-        unseen[key] += amount
-    return Holds(unseen, closes)
+__all__ = ["Money", "Reserved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +105,12 @@ class Money:
         if balances is None:
             return None
         held = [
-            (position.base_held, self._price_of(position))
+            (position.base_held, worth_per_base(position, self._price_of(position)))
             for position in self.deals.get(account_id, ())
             if position.base_held and position.product.quote == quote
         ]
         try:
-            return sizing.quote_value(balances[quote].total if quote in balances else ZERO, held)
+            return quote_value(balances[quote].total if quote in balances else ZERO, held)
         except MissingInformation:
             return None
 

@@ -19,7 +19,9 @@ from bots import sizing, strategies
 from bots.models import Bot, BotProduct, ReplayRun
 from marketdata import sources
 from positions import figures
+from positions.ledger import quote_value
 from positions.models import Position
+from positions.reserves import worth_per_base
 from positions.states import POSITION_ACTIVE, PositionStatus
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO
 from tradebot.core.errors import InvalidInput, MissingInformation
@@ -168,7 +170,9 @@ def _add_open(rows: dict[int, BotRow]) -> None:
     found = figures.deal_figures(active)
     holdings: dict[tuple[int, str], list[tuple[Decimal, Decimal | None]]] = defaultdict(list)
     for deal in found:
-        holdings[deal.position.account_id, deal.quote].append((deal.position.base_held, deal.mark))
+        holdings[deal.position.account_id, deal.quote].append(
+            (deal.position.base_held, worth_per_base(deal.position, deal.mark))
+        )
         row = rows.get(deal.position.bot_id) if deal.position.bot_id is not None else None
         if row is None or deal.quote != row.bot.quote_currency:
             continue
@@ -191,7 +195,7 @@ def _budget(bot: Bot, balances: Any, holdings: dict[tuple[int, str], list[tuple[
     try:
         if balances is not None and bot.account_id is not None:
             own = balances[quote].total if quote in balances else ZERO
-            value = sizing.quote_value(own, [item for item in holdings[bot.account_id, quote] if item[0]])
+            value = quote_value(own, [item for item in holdings[bot.account_id, quote] if item[0]])
         amount = bot.budget_fixed if bot.budget_kind == "fixed" else bot.budget_pct
         return sizing.bot_budget(bot.budget_kind, amount, value)
     except MissingInformation:

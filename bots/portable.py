@@ -204,7 +204,8 @@ def _symbols_of(bot: Bot) -> list[str]:
 def _traded(account: Account, symbols: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
     """Return the pairs that the account's market trades now, and those that it does not."""
     wanted = list(dict.fromkeys(symbol.strip().upper() for symbol in symbols if symbol.strip()))
-    rows = Product.objects.filter(exchange=account.exchange, symbol__in=wanted, status=Product.Status.ONLINE)
+    online_now = Product.objects.filter(exchange=account.exchange, status=Product.Status.ONLINE)
+    rows = online_now.filter(symbol__in=wanted, kind=Product.Kind.SPOT)
     online = set(rows.values_list("symbol", flat=True))
     kept, dropped = [s for s in wanted if s in online], tuple(s for s in wanted if s not in online)
     if dropped and not kept:

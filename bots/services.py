@@ -388,6 +388,12 @@ def checked_products(exchange: str, symbols: Iterable[str], known: Iterable[int]
             raise InvalidInput(
                 "unknown_pair", f"{symbol} is not traded on the account's market ({exchange}).", field="symbols"
             )
+        if product.is_perpetual:
+            raise InvalidInput(
+                "perpetual_pair",
+                f"{symbol} is a perpetual future; bots trade spot pairs only. It is opened by hand, under Perpetuals.",
+                field="symbols",
+            )
         if product.status != Product.Status.ONLINE and product.pk not in held:
             raise InvalidInput(
                 "pair_not_traded", f"{symbol}: {product.get_status_display().lower()}. Choose another.", field="symbols"

@@ -7,7 +7,7 @@ venue's increments happens when an order is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from enum import StrEnum
@@ -49,27 +49,12 @@ class DeviationReference(StrEnum):
 # Budgets ------------------------------------------------------------------------------------------------------------
 
 
-def quote_value(free_quote: Decimal, holdings: Iterable[tuple[Decimal, Decimal | None]]) -> Decimal:
-    """Return what an account is worth in one quote currency: its free balance plus its open deals there (F31).
-
-    ``holdings`` are (base held, current price) of the account's open deals quoted in that currency; the free balance
-    does not contain them. Raises MissingInformation when a price is not known: half a value is no value (F34).
-    """
-    with localcontext(MONEY):
-        value = free_quote
-        for base, price in holdings:
-            if price is None:
-                raise MissingInformation("missing_price", "the account cannot be valued: a price is not known")
-            value += base * price
-        return value
-
-
 def bot_budget(kind: str, amount: Decimal, account_value: Decimal | None) -> Decimal:
     """Return a bot's whole budget in its quote currency.
 
-    ``kind`` is ``percent`` (``amount`` percent of ``account_value``, see :func:`quote_value`) or ``fixed`` (``amount``
-    itself). 0 percent is 0 (F33). Raises MissingInformation when a percentage is asked of an unknown value, ValueError
-    for another kind.
+    ``kind`` is ``percent`` (``amount`` percent of ``account_value``, which is :func:`positions.ledger.quote_value`) or
+    ``fixed`` (``amount`` itself). 0 percent is 0 (F33). Raises MissingInformation when a percentage is asked of an
+    unknown value, ValueError for another kind.
     """
     if kind == "fixed":
         return amount

@@ -14,12 +14,15 @@ from bots.autobuy import tasks as auto_buy_tasks
 from bots.backtesting import tasks as backtest_tasks
 from bots.market_needs import Needs, needs
 from bots.models import Bot, Decision
+from bots.panic import tasks as panic_tasks
+from bots.signals import stored
 from marketdata import services as market_services
 from marketdata import sources
 from tradebot.core import clock, health, scoping
 from tradebot.core.models import GlobalSettings
 
-__all__ = ["auto_buy_tasks", "backtest_tasks"]  # found through this module, as Celery looks for tasks here
+# Found through this module, as Celery looks for tasks here.
+__all__ = ["auto_buy_tasks", "backtest_tasks", "panic_tasks"]
 
 DISPATCH_SECONDS: Final = 2
 PRICES_SECONDS: Final = 5
@@ -72,8 +75,7 @@ def refresh_products() -> None:
     with health.loop("products", PRODUCTS_SECONDS):
         with scoping.all_accounts("product lists are fetched once for all accounts"):
             used = set(Account.objects.exclude(exchange=sources.REPLAY).values_list("exchange", flat=True))
-        for exchange in sorted(used | {sources.default_market()}):
-            market_services.refresh_products(exchange)
+        market_services.refresh_product_lists(sorted(used | {sources.default_market()}))
 
 
 @shared_task
@@ -86,6 +88,12 @@ def prune_decisions() -> None:
     with scoping.all_accounts("retention of decisions"), transaction.atomic():
         Decision.objects.filter(at__lt=limit, position__isnull=True).delete()
         Decision.objects.filter(position__closed_at__lt=limit).delete()
+
+
+@shared_task
+def prune_signals() -> None:
+    """Delete signals that are older than the operator wants to keep, and what a bot was sent beyond the limit."""
+    stored.prune(GlobalSettings.load().signal_retention_days)
 
 
 def _live_needs() -> Needs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from bots import action_views, views
+from bots.signals import views as signal_views
 
 urlpatterns = [
     path("", views.bot_list, name="bots"),
@@ -23,6 +24,7 @@ urlpatterns = [
     path("<int:pk>/export/", action_views.bot_export, name="bot_export"),
     path("<int:pk>/run/", action_views.bot_run, name="bot_run"),
     path("<int:pk>/sell-all/", action_views.bot_sell_all, name="bot_sell_all"),
+    path("<int:pk>/signals/", signal_views.bot_signals, name="bot_signals"),
     path("<int:pk>/start/", action_views.bot_start, name="bot_start"),
     path("<int:pk>/stop/", action_views.bot_stop, name="bot_stop"),
     path("<int:pk>/template/", action_views.bot_save_template, name="bot_save_template"),

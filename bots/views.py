@@ -23,6 +23,7 @@ from bots.form_page import form_page
 from bots.forms import BotDraft
 from bots.models import Bot
 from bots.pages import BotRow, bot_rows, finished_replays
+from bots.signals.views import address_of
 from marketdata.models import Product
 from marketdata.services import chart_timeframes, market_now
 from marketdata.timeframes import Timeframe
@@ -127,6 +128,7 @@ def bot_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "timeframes": chart_timeframes(page.chosen.product, CHART_TIMEFRAMES) if page.chosen else [],
         "acted": acted,
         "editable": may_edit,
+        "hook_address": address_of(request, page.signals.hook),
         "moves": moves.exclude(pk=bot.account_id) if not page.cards and may_edit else [],
     }
     return render(request, "bots/detail.html", context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from typing import Final, cast
@@ -18,11 +18,14 @@ import numpy as np
 import talib
 
 from marketdata.series import Candles, FloatArray, IntArray
+from marketdata.signals import SignalKind, Signals, signal_values
 from marketdata.timeframes import DAY_SECONDS, Timeframe
 from tradebot.core.errors import InvalidInput
 
 Params = Mapping[str, float]
 Compute = Callable[[Candles, Params, str], FloatArray]
+Hear = Callable[[Signals, IntArray, int, Params, str], FloatArray]
+"""(signals, closes in Unix seconds, seconds of a candle, parameters, line) to values."""
 
 LEAST_HISTORY: Final = 200
 """Closed candles that are always kept ready, whatever the indicator needs."""
@@ -47,6 +50,8 @@ class Mirroring(StrEnum):
     NONE = "none"
     NEGATE = "negate"
     FROM_HUNDRED = "from_hundred"
+    OPPOSITE = "opposite"
+    """Another indicator or another line, named by the entry: a buy becomes a sell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,9 @@ class IndicatorSpec:
 
     ``needs(params)`` is the number of candles before the first value exists, ``settles(params)`` the number after
     which the value no longer depends on where the series began. ``outputs`` lists the lines, the default first.
-    ``of_the_day`` says that every candle since 00:00 UTC counts as well.
+    ``of_the_day`` says that every candle since 00:00 UTC counts as well. ``hear`` is set where the values follow from
+    what one bot is told rather than from candles: they are private, have no value in a shared view, and are laid over
+    it for that bot alone. ``opposite`` and ``opposite_outputs`` name indicator and lines of the other direction.
     """
 
     name: str
@@ -81,6 +88,14 @@ class IndicatorSpec:
     settles: Callable[[Params], int]
     compute: Compute
     of_the_day: bool = False
+    hear: Hear | None = None
+    opposite: str = ""
+    opposite_outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_private(self) -> bool:
+        """Return whether the values belong to one bot and must not be shared."""
+        return self.hear is not None
 
     def complete(self, given: Params) -> dict[str, float]:
         """Return ``given`` with defaults for what is missing, in the declared order.
@@ -115,6 +130,15 @@ class IndicatorSpec:
         if len(candles) < self.needs(params):
             return np.full(len(candles), np.nan)
         return self.compute(candles, params, line)
+
+    def heard(
+        self, signals: Signals, candles: Candles, timeframe: Timeframe, params: Params, output: str | None = None
+    ) -> FloatArray:
+        """Return the value at each candle of a private indicator, from what its bot was told."""
+        if self.hear is None:
+            raise ValueError(f"{self.name} follows from candles, not from signals")
+        closes = candles.time + timeframe.seconds
+        return self.hear(signals, closes, timeframe.seconds, params, output or self.outputs[0])
 
 
 def _refused(message: str) -> InvalidInput:
@@ -331,6 +355,23 @@ def _bull_flag(candles: Candles, _params: Params, _: str) -> FloatArray:
     return result
 
 
+# Signals: what one bot is told. A view that everybody shares knows nothing of them.
+
+
+def _unheard(candles: Candles, _params: Params, _: str) -> FloatArray:
+    return np.full(len(candles), np.nan)
+
+
+def _hear(signals: Signals, closes: IntArray, step: int, params: Params, output: str) -> FloatArray:
+    return signal_values(
+        signals,
+        closes,
+        params["valid_candles"] * step,
+        least_confidence=params.get("min_confidence", 0.0),
+        action=output if output in ("buy", "sell") else "",
+    )
+
+
 # How many candles ---------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +418,27 @@ _FAST_SLOW: Final = (
     IndicatorParam("slow", "slow period", 50, 3, 500),
 )
 _VALUE: Final = ("value",)
+_VALID: Final = IndicatorParam("valid_candles", "candles it stays valid", 1, 1, 500)
+_CONFIDENCE: Final = IndicatorParam("min_confidence", "least confidence", 60, 0, 100, whole=False)
+
+
+def _opinion(kind: SignalKind, label: str, word: str, opposite: SignalKind) -> IndicatorSpec:
+    return IndicatorSpec(
+        kind.value,
+        label,
+        f"1 when a model of yours has told this bot to {word} within the last candles, with at least that confidence,"
+        " else 0; unknown until a first such signal has come",
+        (_VALID, _CONFIDENCE),
+        _VALUE,
+        Unit.SIGNAL,
+        Mirroring.OPPOSITE,
+        _always(1),
+        _always(1),
+        _unheard,
+        hear=_hear,
+        opposite=opposite.value,
+    )
+
 
 _SPECS: Final = (
     IndicatorSpec(
@@ -565,6 +627,24 @@ _SPECS: Final = (
         _always(POLE_CANDLES[1] + PULL_BACK_CANDLES[1] + 1),
         _bull_flag,
     ),
+    IndicatorSpec(
+        SignalKind.WEBHOOK.value,
+        "Webhook",
+        "1 when an alert has reached this bot's hook within the last candles, else 0; unknown until a first one has"
+        " come. Lines: any alert, or those alone that say buy or sell",
+        (_VALID,),
+        ("any", "buy", "sell"),
+        Unit.SIGNAL,
+        Mirroring.OPPOSITE,
+        _always(1),
+        _always(1),
+        _unheard,
+        hear=_hear,
+        opposite=SignalKind.WEBHOOK.value,
+        opposite_outputs={"buy": "sell", "sell": "buy"},
+    ),
+    _opinion(SignalKind.AI_BUY, "AI buy", "buy", SignalKind.AI_SELL),
+    _opinion(SignalKind.AI_SELL, "AI sell", "sell", SignalKind.AI_BUY),
 )
 
 INDICATORS: Final[dict[str, IndicatorSpec]] = {spec.name: spec for spec in _SPECS}

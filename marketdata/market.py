@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from marketdata.sources.base import Book, Quote
 from tradebot.core import clock
 from tradebot.core.errors import NotFound, VenueUnavailable
 
-__all__ = ["OLDEST_USABLE", "book", "fresh_quotes", "quote", "quotes"]
+__all__ = ["OLDEST_USABLE", "book", "fresh_quotes", "funding_rate", "quote", "quotes"]
 
 OLDEST_USABLE: Final = timedelta(seconds=300)
 """A protective exit acts on a price of this age; nothing else does."""
@@ -70,3 +71,11 @@ def book(exchange: str, symbol: str, depth: int = 50, now: datetime | None = Non
     """
     with clock.at(now or clock.now()):
         return sources.get(exchange).book(symbol, depth)
+
+
+def funding_rate(exchange: str, symbol: str, at: datetime) -> Decimal:
+    """Return the funding of a perpetual that falls due at ``at``, a fraction of a position's value; longs pay it.
+
+    Raises VenueUnavailable, NotFound.
+    """
+    return sources.get(exchange).funding_rate(symbol, at)

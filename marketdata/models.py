@@ -48,6 +48,17 @@ class Product(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.SPOT)
     volume_24h = models.FloatField(null=True, blank=True, help_text="Base traded in the last 24 hours, if known.")
     price_change_24h = models.FloatField(null=True, blank=True, help_text="Percent in the last 24 hours, if known.")
+    max_leverage = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Of a perpetual: the highest leverage that its venue grants, if it says."
+    )
+    maintenance_pct = AmountField(
+        null=True,
+        blank=True,
+        help_text="Of a perpetual: margin below which a position is liquidated, percent of its value.",
+    )
+    funding_hours = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Of a perpetual: hours between two fundings, counted from midnight UTC."
+    )
     refreshed_at = models.DateTimeField(default=clock.now)
 
     class Meta:
@@ -57,6 +68,10 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} ({self.exchange})"
+
+    @property
+    def is_perpetual(self) -> bool:
+        return self.kind == self.Kind.PERPETUAL
 
     @property
     def terms(self) -> ProductTerms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from positions.guard import admin as guard_admin  # noqa: F401 (registers its own pages)
-from positions.models import Fill, Order, Position, UnmatchedFill
+from positions.models import Bracket, Fill, FundingPayment, Order, PerpsTerms, Position, UnmatchedFill
 from tradebot.core.admin import ReadOnlyAdmin
 
 
@@ -90,3 +90,44 @@ class UnmatchedFillAdmin(ReadOnlyAdmin):
     list_display = ["id", "at", "account", "symbol", "side", "price", "base", "reported_at"]
     list_select_related = ["account"]
     search_fields = ["venue_trade_id", "symbol", "account__name", "account__owner__email"]
+
+
+@admin.register(PerpsTerms)
+class PerpsTermsAdmin(ReadOnlyAdmin):
+    """What makes deals perpetual ones."""
+
+    list_display = [
+        "position",
+        "account",
+        "product",
+        "leverage",
+        "margin_mode",
+        "margin",
+        "liquidation_price",
+        "funding_quote",
+        "checked_at",
+        "ended_at",
+    ]
+    list_filter = ["margin_mode", "leverage"]
+    list_select_related = ["position", "account", "product"]
+    search_fields = ["account__name", "account__owner__email", "product__symbol"]
+
+
+@admin.register(Bracket)
+class BracketAdmin(ReadOnlyAdmin):
+    """Take profits and stops that are wanted, and alarms of those that do not stand."""
+
+    list_display = ["position", "account", "take_profit", "stop_loss", "watched", "alarm_code", "alarm_at", "failures"]
+    list_filter = ["alarm_code", "watched"]
+    list_select_related = ["position", "account"]
+    search_fields = ["account__name", "account__owner__email"]
+
+
+@admin.register(FundingPayment)
+class FundingPaymentAdmin(ReadOnlyAdmin):
+    """Funding that venues confirmed."""
+
+    list_display = ["at", "account", "position", "amount", "rate", "venue_id"]
+    list_select_related = ["account", "position"]
+    search_fields = ["venue_id", "account__name", "account__owner__email"]
+    date_hierarchy = "at"

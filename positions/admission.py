@@ -17,6 +17,7 @@ from typing import Final
 
 from accounts.models import Account
 from marketdata.models import Product
+from positions import safety
 from positions.models import Position
 from positions.states import Purpose, Side
 
@@ -42,7 +43,7 @@ class Proposed:
     reduces_risk: bool
 
 
-CHECKS: Final[list[Callable[[Proposed], None]]] = []
+CHECKS: Final[list[Callable[[Proposed], None]]] = [safety.armed, safety.within_limits]
 
 
 def require(proposed: Proposed) -> None:

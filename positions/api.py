@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.http import Http404
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins
+from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from positions import funds, limit_close, manual, preview
+from positions import funds, limit_close, manual, perps, preview
 from positions.figures import deal_figures
 from positions.limit_close import LimitClosing
 from positions.models import Fill, Order, Position
+from positions.perps_serializers import (
+    BracketChangeSerializer,
+    ModifyBracketSerializer,
+    OpeningSerializer,
+    OpenPerpSerializer,
+    PerpSerializer,
+)
 from positions.serializers import (
     AddFundsSerializer,
     AdditionSerializer,
@@ -176,6 +184,40 @@ class PositionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedVie
         manual.cancel_deal(position, _email(request))
         return Response(self.get_serializer(self.get_object()).data)
 
+    # Perpetuals -------------------------------------------------------------------------------------------------------
+
+    @extend_schema(request=OpenPerpSerializer, responses={201: OpeningSerializer})
+    @action(detail=False, methods=["post"], url_path="open-perp")
+    def open_perp(self, request: Request) -> Response:
+        """Open a position in a perpetual future by one order, with its take profit and stop."""
+        asked = validated(OpenPerpSerializer, request)
+        account, product, direction = (asked.pop(name) for name in ("account", "product", "direction"))
+        limit = asked.pop("price", None)
+        found = perps.open_position(
+            account, product, direction, actor=_email(request), created_by=request.user, limit_price=limit, **asked
+        )
+        body = {"state": found.state, "message": found.message, "order": found.order, "bracket": found.bracket}
+        return self._answered(OpeningSerializer, body, found.position, status.HTTP_201_CREATED)
+
+    @extend_schema(responses=PerpSerializer, filters=False)
+    @action(detail=True, url_path="perp", pagination_class=None)
+    def perp(self, request: Request, pk: Any = None) -> Response:
+        """The deal with its terms as a perpetual and its bracket. 404 for a deal that is none."""
+        position = self.get_object()
+        if not position.product.is_perpetual:
+            raise Http404
+        context = {**self.get_serializer_context(), "figures": _figures([position])}
+        return Response(PerpSerializer(position, context=context).data)
+
+    @extend_schema(request=ModifyBracketSerializer, responses=BracketChangeSerializer)
+    @action(detail=True, methods=["post"], url_path="modify-tp-sl")
+    def modify_tp_sl(self, request: Request, pk: Any = None) -> Response:
+        """Set take profit and stop of a perpetual deal; null is none. The answer says whether they stand."""
+        position = self.get_object()
+        asked = validated(ModifyBracketSerializer, request)
+        found = perps.change_bracket(position, _email(request), **asked)
+        return self._answered(BracketChangeSerializer, {"message": found.message, "bracket": found.bracket})
+
     # Adding -----------------------------------------------------------------------------------------------------------
 
     @extend_schema(request=AddFundsSerializer, responses=AdditionSerializer)
@@ -211,11 +253,13 @@ class PositionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedVie
         body = {"state": found.state, "message": found.message, "raised_to": found.raised_to, "order": found.order}
         return self._answered(AdditionSerializer, body)
 
-    def _answered(self, serializer: Any, body: dict[str, Any]) -> Response:
-        """Answer with what happened and the deal as it is now."""
-        shown = self.get_object()
+    def _answered(
+        self, serializer: Any, body: dict[str, Any], made: Position | None = None, code: int = status.HTTP_200_OK
+    ) -> Response:
+        """Answer with what happened and the deal as it is now: the one of the address, or the one that was ``made``."""
+        shown = self.get_object() if made is None else self.get_queryset().get(pk=made.pk)
         context = {**self.get_serializer_context(), "figures": _figures([shown])}
-        return Response(serializer({**body, "position": shown}, context=context).data)
+        return Response(serializer({**body, "position": shown}, context=context).data, status=code)
 
 
 class OrderViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, OwnedViewSet):

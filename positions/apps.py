@@ -7,10 +7,11 @@ class PositionsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import panels
-        from positions import admission, answers
-        from positions.guard import check, panel
+        from positions import admission, answers, perps_worth
+        from positions.guard import check, equity, panel
 
         answers.register()
+        equity.register(perps_worth.equity_part)
         if check.allow not in admission.CHECKS:
             admission.CHECKS.append(check.allow)
         panels.register(10, "accounts/_guard.html", panel.gather)

@@ -32,12 +32,13 @@ from marketdata import market
 from notifications import outbox
 from positions import ledger, numbers
 from positions.ledger import FillFact, Totals
-from positions.models import Fill, Order, Position
+from positions.models import Fill, Order, PerpsTerms, Position
 from positions.states import (
     EXIT_PURPOSES,
     EXIT_REASON_OF,
     FINAL,
     POSITION_FINAL,
+    SINGLE_EXITS,
     WORKING,
     Direction,
     ExitReason,
@@ -48,7 +49,7 @@ from positions.states import (
     can_move,
 )
 from tradebot.core import clock
-from tradebot.core.decimals import ZERO, plain, quantize
+from tradebot.core.decimals import ZERO, floor_to, plain, quantize
 from tradebot.core.errors import OrderRefused, TradebotError
 from tradebot.core.scoping import ForeignRow
 
@@ -108,7 +109,7 @@ def totals_of(position: Position) -> Totals:
 
 
 def totals_by_position(positions: Iterable[Position]) -> dict[int, Totals]:
-    """Return the totals of several positions in one query; their products should be loaded already."""
+    """Return the totals of several positions in one query, two with perpetuals; their products should be loaded."""
     by_id = {position.pk: position for position in positions}
     facts: dict[int, list[FillFact]] = {pk: [] for pk in by_id}
     rows = Fill.objects.filter(position_id__in=list(by_id)).order_by("at", "id")
@@ -117,10 +118,24 @@ def totals_by_position(positions: Iterable[Position]) -> dict[int, Totals]:
     ):
         pk, side, price, base, quote, fee, fee_currency, at, purpose = values
         facts[pk].append(FillFact(Side(side), price, base, quote, fee, fee_currency, at, Purpose(purpose)))
+    terms = _perps_terms(by_id.values())
     return {
-        pk: ledger.totals(facts[pk], Direction(position.direction), position.product.base, position.product.quote)
+        pk: ledger.totals(
+            facts[pk],
+            Direction(position.direction),
+            position.product.base,
+            position.product.quote,
+            funding=terms[pk].funding_quote if pk in terms else ZERO,
+            leverage=terms[pk].leverage if pk in terms else None,
+        )
         for pk, position in by_id.items()
     }
+
+
+def _perps_terms(positions: Iterable[Position]) -> dict[int, PerpsTerms]:
+    """Return the terms of those that are perpetuals, by deal; no query where there is none."""
+    ids = [position.pk for position in positions if position.product.is_perpetual]
+    return {row.position_id: row for row in PerpsTerms.objects.filter(position_id__in=ids)} if ids else {}
 
 
 def remaining_base(position: Position) -> Decimal:
@@ -167,8 +182,14 @@ def _derived(position: Position, totals: Totals, orders: Sequence[Order]) -> dic
 
 
 def is_dust(position: Position, base: Decimal, price: Decimal) -> bool:
-    """Return whether ``base`` is too little for the venue to trade at ``price``."""
+    """Return whether ``base`` is too little for the venue to trade at ``price``.
+
+    Of a perpetual only less than a step is: what is left of it stays a position at the venue, and may be closed however
+    small it is.
+    """
     product = position.product
+    if product.is_perpetual:
+        return floor_to(base, product.base_increment) == ZERO
     sellable = ledger.sellable(base, price, product.base_increment, product.min_base, product.min_quote)
     return sellable == ZERO
 
@@ -314,6 +335,10 @@ def _status_change(order: Order, to: OrderStatus, now: datetime) -> dict[str, An
 def _hold_left(order: Order, fills: Sequence[Fill], status: str) -> Decimal:
     if status in FINAL:
         return ZERO
+    if order.position.product.is_perpetual:  # margin and fee, whichever side it is
+        filled = order.filled_base + sum((fill.base for fill in fills), ZERO)
+        whole = order.base_size or ZERO
+        return order.hold_amount * max(whole - filled, ZERO) / (whole - order.filled_base) if whole > filled else ZERO
     if order.side == Side.SELL:
         taken = sum((fill.base for fill in fills), ZERO)
     else:
@@ -345,7 +370,7 @@ def _settle(position: Position, order: Order, now: datetime) -> Totals:
             if not failed:
                 changes["exit_reason"] = ExitReason.CANCELLED
     if status in (PositionStatus.OPEN, PositionStatus.CLOSING):
-        closing = any(row.purpose in EXIT_PURPOSES for row in working)
+        closing = any(row.purpose in SINGLE_EXITS for row in working)
         status = PositionStatus.CLOSING if closing else PositionStatus.OPEN
         price = totals.last_price
         if not working and totals.exit_fills and price is not None and is_dust(position, totals.remaining_base, price):
@@ -356,7 +381,18 @@ def _settle(position: Position, order: Order, now: datetime) -> Totals:
     for name, value in changes.items():
         setattr(position, name, value)
     write(position, **changes, **_derived(position, totals, orders))
+    if position.product.is_perpetual:
+        _settle_terms(position, totals, now)
     return totals
+
+
+def _settle_terms(position: Position, totals: Totals, now: datetime) -> None:
+    """Keep what the terms of a perpetual deal derive from its fills; an ended deal makes room for the next one."""
+    terms = PerpsTerms.objects.get(position=position)
+    margin = quantize(totals.stake)
+    ended = now if position.status in POSITION_FINAL else None
+    if margin != terms.initial_margin or (ended is None) != (terms.ended_at is None):
+        write(terms, initial_margin=margin, ended_at=ended)
 
 
 def _reason_of(orders: Sequence[Order]) -> str:
@@ -394,6 +430,8 @@ def close_as_dust(position: Position, price: Decimal | None = None) -> Position:
             closed_at=clock.now(),
             **_derived(position, totals, orders),
         )
+        if position.product.is_perpetual:
+            _settle_terms(position, totals, clock.now())
         announce_position(position)
     return position
 

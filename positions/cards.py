@@ -14,12 +14,25 @@ from typing import Final
 
 from positions import figures, ledger
 from positions.booking import totals_of
+from positions.brackets import ALARM
 from positions.figures import DealFigures, Levels, OpenTotals
 from positions.ledger import Totals, Unrealised
 from positions.models import Order, Position
 from positions.outlook import Outlook, behind_limit_close, categories_for, outlook_of
+from positions.perps_card import CLOSE_TO_LIQUIDATION_PCT, PerpsCard, liquidation_distance_pct, perps_cards
+from positions.perps_card import outlook_of as outlook_of_perpetual
+from positions.perps_news import DIFFERS
 from positions.pricebar import PriceBar, price_bar
-from positions.states import ENTRY_PURPOSES, WORKING, Direction, OrderStatus, OrderType, PositionStatus, Purpose
+from positions.states import (
+    ENTRY_PURPOSES,
+    SINGLE_EXITS,
+    WORKING,
+    Direction,
+    OrderStatus,
+    OrderType,
+    PositionStatus,
+    Purpose,
+)
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
 
@@ -57,6 +70,19 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trouble:
+    badge: str
+    lead: str
+
+
+PERPS_ERRORS: Final = {
+    ALARM: _Trouble("Not protected", "Not protected."),
+    DIFFERS: _Trouble("Differs", "The venue disagrees."),
+}
+"""Error codes of perpetual deals that are about the position, not about an order."""
+
+
+@dataclass(frozen=True, slots=True)
 class DealCard:
     """One deal with everything a list or its own page shows. Prices and figures are None when not known."""
 
@@ -68,6 +94,12 @@ class DealCard:
     badges: tuple[Badge, ...]
     note: Note | None
     category: str = ""
+    perps: PerpsCard | None = None
+
+    @property
+    def liquidation_distance_pct(self) -> Decimal | None:
+        """How far a perpetual's mark may still move against it, in percent; None when not known."""
+        return None if self.perps is None else liquidation_distance_pct(self.perps, self.figures)
 
     @property
     def position(self) -> Position:
@@ -127,7 +159,7 @@ class DealCard:
     @property
     def limit_close(self) -> Order | None:
         """The close at a limit that rests, if one does."""
-        exits = (order for order in self.orders if order.status in WORKING and order.purpose not in ENTRY_PURPOSES)
+        exits = (order for order in self.orders if order.status in WORKING and order.purpose in SINGLE_EXITS)
         return next((order for order in exits if order.order_type == OrderType.LIMIT), None)
 
     @property
@@ -164,9 +196,11 @@ def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
     if not positions:
         return []
     ahead: dict[int, tuple[Outlook, Decimal]] = {}
+    perps = perps_cards(positions)
 
     def levels_of(position: Position, totals: Totals, fee_rate: Decimal) -> Levels:
-        outlook = outlook_of(position, totals, fee_rate)
+        terms = perps.get(position.pk)
+        outlook = outlook_of(position, totals, fee_rate) if terms is None else outlook_of_perpetual(terms)
         ahead[position.pk] = outlook, fee_rate
         nearest = outlook.rungs[0].price if outlook.rungs else None
         return Levels(outlook.target, outlook.stop, nearest, outlook.max_safety_orders)
@@ -178,7 +212,7 @@ def deal_cards(positions: Sequence[Position]) -> list[DealCard]:
     cards = []
     for row in rows:
         outlook, fee_rate = ahead.get(row.position.pk, (Outlook(), None))
-        cards.append(_card(row, outlook, fee_rate, tuple(orders[row.position.pk])))
+        cards.append(_card(row, outlook, fee_rate, tuple(orders[row.position.pk]), perps.get(row.position.pk)))
     return cards
 
 
@@ -204,7 +238,13 @@ def deal_card(position: Position) -> DealCard:
     return replace(card, outlook=Outlook(max_safety_orders=past.max_safety_orders, facts=past.facts))
 
 
-def _card(row: DealFigures, outlook: Outlook, fee_rate: Decimal | None, orders: tuple[Order, ...]) -> DealCard:
+def _card(
+    row: DealFigures,
+    outlook: Outlook,
+    fee_rate: Decimal | None,
+    orders: tuple[Order, ...],
+    perps: PerpsCard | None = None,
+) -> DealCard:
     placed = next(
         (o for o in orders if o.status in WORKING and o.purpose == Purpose.LIMIT_CLOSE and o.limit_price), None
     )
@@ -220,15 +260,27 @@ def _card(row: DealFigures, outlook: Outlook, fee_rate: Decimal | None, orders: 
             mark=row.mark,
             rungs=[*_bought(orders), *((rung.price, False) for rung in outlook.rungs)],
         )
+    note = _note(row.position, orders, outlook)
+    if note is None and perps is not None and row.is_active:
+        note = _perps_note(perps, row)
+    badges = _badges(row.position, orders, outlook, note)
     return DealCard(
         figures=row,
         outlook=outlook,
         fee_rate=fee_rate,
         orders=orders,
         bar=bar,
-        badges=tuple(_badges(row.position, orders, outlook)),
-        note=_note(row.position, orders, outlook),
+        badges=tuple(badges) if perps is None else (Badge("plain", perps.label), *badges),
+        note=note,
+        perps=perps,
     )
+
+
+def _perps_note(perps: PerpsCard, row: DealFigures) -> Note | None:
+    distance = liquidation_distance_pct(perps, row)
+    if distance is not None and distance < CLOSE_TO_LIQUIDATION_PCT:
+        return Note("Close to liquidation.", "Close a part of it, or all, while the price is yours to choose.")
+    return None
 
 
 def _bought(orders: Iterable[Order]) -> list[tuple[Decimal, bool]]:
@@ -244,16 +296,18 @@ def _last_entry(orders: Iterable[Order]) -> Order | None:
     return max((order for order in orders if order.purpose in ENTRY_PURPOSES), key=lambda order: order.pk, default=None)
 
 
-def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> Iterable[Badge]:
+def _badges(position: Position, orders: tuple[Order, ...], outlook: Outlook, note: Note | None) -> Iterable[Badge]:
     if position.status == PositionStatus.PENDING:
         yield Badge("plain", "Opening")
-    resting = [o for o in orders if o.status in WORKING and o.purpose not in ENTRY_PURPOSES and o.limit_price]
+    resting = [o for o in orders if o.status in WORKING and o.purpose in SINGLE_EXITS and o.limit_price]
     if position.status == PositionStatus.CLOSING and not resting:
         yield Badge("plain", "Closing")
     last = _last_entry(orders)
-    if position.error_code or (last is not None and last.status == OrderStatus.REJECTED):
+    if position.closed_at is None and position.error_code in PERPS_ERRORS:
+        yield Badge("failed", PERPS_ERRORS[position.error_code].badge)
+    elif position.error_code or (last is not None and last.status == OrderStatus.REJECTED):
         yield Badge("failed", "Order failed")
-    elif _note(position, orders, outlook) is not None:
+    elif note is not None:
         yield Badge("attention", "Needs you")
     if outlook.armed:
         yield Badge("info", "Trailing armed")
@@ -266,11 +320,13 @@ def _note(position: Position, orders: tuple[Order, ...], outlook: Outlook) -> No
     if position.closed_at is not None:
         return None
     last = _last_entry(orders)
+    if (known := PERPS_ERRORS.get(position.error_code)) is not None:
+        return Note(known.lead, position.last_error)
     if position.error_code:
         return Note("The last step failed", f"({position.error_code}): {position.last_error}")
     if last is not None and last.status == OrderStatus.REJECTED:
         return Note("The last order was refused", f"({last.error_code}): {last.error_text}")
-    if position.bot_id is None:
+    if position.bot_id is None and not position.product.is_perpetual:
         return Note("No bot looks after this deal.", "Close it, or keep the coins by cancelling it.")
     most = outlook.max_safety_orders
     used_up = most and position.safety_orders_filled >= most and outlook.stop is None

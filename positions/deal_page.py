@@ -14,7 +14,7 @@ from marketdata.services import chart_candles, market_now
 from marketdata.timeframes import Timeframe
 from positions.cards import DealCard
 from positions.models import Fill, Order, Position
-from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, WORKING, OrderStatus, Purpose, Side
+from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, SINGLE_EXITS, WORKING, OrderStatus, Purpose, Side
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, round_to
 from tradebot.core.models import AuditEntry
@@ -148,6 +148,12 @@ _STATES: Final = {
 }
 
 
+_TITLES: Final[dict[str, str]] = {
+    Purpose.BRACKET_PROFIT: "Take profit",
+    Purpose.BRACKET_STOP: "Stop",
+}
+
+
 def state_of(order: Order) -> tuple[str, str]:
     """Return the class and the words for where an order stands."""
     return _STATES[OrderStatus(order.status)]
@@ -155,7 +161,7 @@ def state_of(order: Order) -> tuple[str, str]:
 
 def title_of(order: Order) -> str:
     """Return what an order is for: "Safety order 2"."""
-    name = str(order.purpose).replace("_", " ").capitalize()
+    name = _TITLES.get(order.purpose) or str(order.purpose).replace("_", " ").capitalize()
     if order.purpose == Purpose.SAFETY_ORDER and order.levels > 1:
         return f"{name}s, {order.levels} levels"
     return name
@@ -299,6 +305,8 @@ _DEEDS: Final = {
     "deal_add_cancelled": "Addition cancelled",
     "deal_ceiling": "Ceiling changed",
     "deal_settings": "Settings changed",
+    "perp_opened": "Position asked for",
+    "bracket_changed": "Take profit and stop changed",
 }
 
 
@@ -335,6 +343,11 @@ def _deed(entry: AuditEntry, product: Product) -> str:
     if entry.action in ("limit_close_placed", "limit_close_changed") and detail.get("price"):
         before = f"{_amount(detail['was'])} → " if detail.get("was") else ""
         return f"{text}: {before}{_amount(detail['price'])}"
+    if entry.action == "bracket_changed":
+        profit, stop = _amount(detail.get("take_profit")), _amount(detail.get("stop_loss"))
+        return f"{text}: take profit {profit}, stop {stop}"
+    if entry.action == "perp_opened":
+        return f"{text}: {detail.get('leverage')}\u00d7, {_amount(detail.get('base'))} {product.base}"
     if entry.action == "deal_closed_by_hand" and detail.get("state") == "reduced":
         return f"Part closed: {_amount(detail.get('base'))} {product.base}"
     return text
@@ -421,10 +434,11 @@ def chart_data(card: DealCard, fills: Sequence[Fill], timeframe: Timeframe) -> d
             ("average", "average", position.average_price),
             ("next", f"SO {rung.level}" if rung else "", rung.price if rung else None),
             ("stop", "stop", card.outlook.stop),
+            ("stop", "liquidation", card.perps.terms.liquidation_price if card.perps else None),
             *(
                 ("limit", "limit close", order.limit_price)
                 for order in card.orders
-                if order.status in WORKING and order.limit_price and order.purpose not in ENTRY_PURPOSES
+                if order.status in WORKING and order.limit_price and order.purpose in SINGLE_EXITS
             ),
         ]
     else:

@@ -14,6 +14,8 @@ Nothing that talks to a venue runs inside a transaction: what is committed befor
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 from django.db import transaction
 
@@ -31,14 +33,16 @@ from positions.booking import (
     totals_of,
     write,
 )
-from positions.intents import Intent, client_order_id, free_balance, intend, intend_open, next_sequence
-from positions.models import Order
-from positions.states import FINAL, MACHINES, OrderStatus, OrderType, Side
+from positions.intents import Intent, PerpsOpening, client_order_id, free_balance, intend, intend_open, next_sequence
+from positions.models import Order, PerpsTerms
+from positions.states import EXIT_PURPOSES, FINAL, MACHINES, OrderStatus, OrderType, Side
 from tradebot.core import clock, once
 from tradebot.core.errors import MissingInformation, VenueDenied, VenueError, VenueRejected, VenueThrottled
+from tradebot.core.words import MarginMode
 
 __all__ = [
     "Intent",
+    "PerpsOpening",
     "apply_report",
     "as_placed",
     "cancel",
@@ -96,7 +100,7 @@ def send(order: Order) -> Order:
 
 def as_placed(order: Order) -> NewOrder:
     """Return the order in the words of the venue contract."""
-    return NewOrder(
+    placed = NewOrder(
         client_order_id=order.client_order_id,
         symbol=order.position.product.symbol,
         side=Side(order.side),
@@ -107,6 +111,12 @@ def as_placed(order: Order) -> NewOrder:
         expires_at=order.expires_at,
         reference_price=order.reference_price,
     )
+    if not order.position.product.is_perpetual:
+        return placed
+    if order.purpose in EXIT_PURPOSES:
+        return replace(placed, reduce_only=True, trigger_price=order.trigger_price)
+    terms = PerpsTerms.objects.get(position_id=order.position_id)
+    return replace(placed, leverage=terms.leverage, margin_mode=MarginMode(terms.margin_mode))
 
 
 def cancel(order: Order, actor: str) -> Order:

@@ -106,9 +106,9 @@ class DealFigures:
 
     @property
     def invested(self) -> Decimal | None:
-        """Return what is invested in the base that remains; of an ended deal what was invested in all."""
+        """Return what is in the base that remains (a perpetual's margin); of an ended deal what was in it in all."""
         if self.totals is not None:
-            return self.totals.remaining_invested
+            return self.totals.remaining_stake
         long = self.position.direction == "long"
         return self.position.quote_spent if long else self.position.quote_received
 
@@ -121,12 +121,12 @@ class DealFigures:
 
     @property
     def profit_pct(self) -> Decimal | None:
-        """Return :attr:`profit` in percent of all that was invested."""
+        """Return :attr:`profit` in percent of all that was invested, of a perpetual in percent of its margin."""
         if not self.is_active:
             return self.position.realised_pct
-        if self.profit is None or self.totals is None or self.totals.invested_quote <= ZERO:
+        if self.profit is None or self.totals is None or self.totals.stake <= ZERO:
             return None
-        return self.profit / self.totals.invested_quote * HUNDRED
+        return self.profit / self.totals.stake * HUNDRED
 
     def distance_pct(self, price: Decimal | None) -> Decimal | None:
         """Return how far ``price`` is from the mark, in percent of the mark, signed."""
@@ -207,8 +207,9 @@ def open_totals(figures: Iterable[DealFigures]) -> dict[str, OpenTotals]:
         if row.unrealised is None or row.totals is None:
             total.unpriced += 1
             continue
-        total.invested += row.totals.remaining_invested
-        total.value += row.unrealised.value
+        stake = row.totals.remaining_stake
+        total.invested += stake
+        total.value += row.unrealised.value if row.totals.leverage is None else stake + row.unrealised.profit
         total.profit += row.unrealised.profit
     return dict(sums)
 

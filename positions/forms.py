@@ -18,6 +18,7 @@ from tradebot.core.words import Category
 
 __all__ = [
     "UNREVIEWED",
+    "ActionForm",
     "AddFundsForm",
     "CeilingForm",
     "DealFilter",
@@ -122,7 +123,7 @@ class NoteForm(forms.Form):
 # What is done to a deal -----------------------------------------------------------------------------------------------
 
 
-class _ActionForm(forms.Form):
+class ActionForm(forms.Form):
     """A form whose service may refuse what the form itself takes."""
 
     def blame(self, error: TradebotError) -> None:
@@ -132,7 +133,7 @@ class _ActionForm(forms.Form):
         self.add_error(field, f"{error.message}{code}")
 
 
-class PartForm(_ActionForm):
+class PartForm(ActionForm):
     """How much of a deal to close: an amount of the base currency, or a share of what is left; neither is all."""
 
     base = AmountField(required=False)
@@ -144,7 +145,7 @@ class PartForm(_ActionForm):
         return {name: value for name, value in self.cleaned_data.items() if value is not None}
 
 
-class _UntilForm(_ActionForm):
+class _UntilForm(ActionForm):
     time_in_force = forms.ChoiceField(
         label="Waits until",
         choices=[(TimeInForce.GTC.value, "I cancel it"), (TimeInForce.GTD.value, "a time that I choose")],
@@ -183,7 +184,7 @@ class LimitChangeForm(_UntilForm):
     price = AmountField()
 
 
-class AddFundsForm(_ActionForm):
+class AddFundsForm(ActionForm):
     """An addition to a deal."""
 
     amount = AmountField()
@@ -205,7 +206,7 @@ class AddFundsForm(_ActionForm):
         return found
 
 
-class CeilingForm(_ActionForm):
+class CeilingForm(ActionForm):
     """The most that a deal may spend."""
 
     budget_quote = AmountField(label="Ceiling")

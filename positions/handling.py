@@ -14,13 +14,14 @@ from typing import Any, Final
 import structlog
 
 from accounts import balances
+from accounts.models import Account
 from marketdata import market
 from marketdata.sources.base import Quote
 from positions import execution
 from positions.booking import is_dust
 from positions.models import Order, Position
 from positions.reconcile import reconcile_account
-from positions.states import EXIT_PURPOSES, FINAL, POSITION_FINAL, WORKING, Direction, OrderStatus, OrderType
+from positions.states import FINAL, POSITION_FINAL, SINGLE_EXITS, WORKING, Direction, OrderStatus, OrderType
 from tradebot.core import audit, clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
@@ -29,6 +30,7 @@ __all__ = [
     "LARGEST",
     "TimeInForce",
     "ask_for_funds",
+    "ask_for_funds_of",
     "blame",
     "checked_amount",
     "current_quote",
@@ -48,7 +50,7 @@ log = structlog.get_logger(__name__)
 LARGEST: Final = Decimal(10) ** 18
 """No price or amount that a person means reaches it; what is stored has two digits of room above."""
 _MARKET_CLOSE: Final[dict[str, Any]] = {
-    "purpose__in": EXIT_PURPOSES,
+    "purpose__in": SINGLE_EXITS,
     "order_type": OrderType.MARKET,
     "cancel_requested_at": None,
 }
@@ -71,14 +73,16 @@ def refresh(position: Position) -> None:
 
 
 def ask_for_funds(position: Position) -> None:
-    """Ask an exchange what the deal's account holds, so that the order to come is checked against that.
+    """Ask an exchange what the deal's account holds, so that the order to come is checked against that."""
+    ask_for_funds_of(position.account)
 
-    Where it does not say, entries will be refused and closes go ahead, so nothing is raised here.
-    """
+
+def ask_for_funds_of(account: Account) -> None:
+    """The same for an account. Where it does not say, entries are refused and closes go ahead: nothing is raised."""
     try:
-        balances.refresh(position.account)
+        balances.refresh(account)
     except TradebotError as error:
-        log.info("manual.balances_not_told", account=position.account_id, code=error.code)
+        log.info("manual.balances_not_told", account=account.pk, code=error.code)
 
 
 def refuse_ended(position: Position) -> None:

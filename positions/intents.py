@@ -32,19 +32,24 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
+from accounts import perps_settings
 from accounts.balances import Funds, funds_of
+from accounts.exchanges.base import perps_of
+from accounts.exchanges.factory import venue_of
+from accounts.exchanges.perps_rules import entry_cost
 from accounts.models import Account
 from marketdata import market
 from marketdata.models import Product
 from positions import admission, numbers
 from positions.booking import announce_position, close_as_dust, is_dust, lock_account, remaining_base, write
 from positions.ledger import payable
-from positions.models import Order, Position
+from positions.models import Bracket, Order, PerpsTerms, Position
 from positions.reserves import spoken_for, unseen
 from positions.states import (
     ENTRY_PURPOSES,
     EXIT_PURPOSES,
     POSITION_ACTIVE,
+    SINGLE_EXITS,
     WORKING,
     Direction,
     ExitReason,
@@ -58,8 +63,9 @@ from tradebot.core import clock, once
 from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, plain, quantize
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
+from tradebot.core.words import MarginMode
 
-__all__ = ["Intent", "client_order_id", "free_balance", "intend", "intend_open", "next_sequence"]
+__all__ = ["Intent", "PerpsOpening", "client_order_id", "free_balance", "intend", "intend_open", "next_sequence"]
 
 
 ENTRY_AGE: Final = timedelta(seconds=30)
@@ -74,7 +80,7 @@ class Intent:
     from the deal's direction and the purpose; given, it must agree. Sizes: ``base_size`` in base, or ``quote_size`` in
     quote for market buys; an exit with neither is for all that remains. ``reference_price`` is the price the decision
     was made at (for minimums and holds of market orders; default: the current ask or bid). ``levels`` are the ladder
-    levels it buys.
+    levels it buys. ``trigger_price`` makes a market exit of a perpetual a stop.
     """
 
     purpose: Purpose
@@ -89,11 +95,22 @@ class Intent:
     exit_reason: ExitReason | None = None
     actor: str = "bot"
     reference_price: Decimal | None = None
+    trigger_price: Decimal | None = None
 
     @property
     def is_exit(self) -> bool:
         """Return whether it reduces the deal."""
         return self.purpose in EXIT_PURPOSES
+
+
+@dataclass(frozen=True, slots=True)
+class PerpsOpening:
+    """What an opening order of a perpetual says besides: leverage, margin mode, and the bracket that is wanted."""
+
+    leverage: int
+    margin_mode: MarginMode
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +150,17 @@ def intend_open(
     intent: Intent,
     created_by: Any = None,
     expected_active: int | None = None,
+    perps: PerpsOpening | None = None,
 ) -> Order:
     """Write down a new deal and its base order (steps above) and return the order; ``order.position`` is the deal.
 
     Both limits count the bot's deals of this direction. ``expected_active`` is the number of its active deals of this
     direction on this pair that the caller decided on, if it counted them: where several deals per pair are allowed, it
-    keeps one decision from being acted on twice. Raises OrderRefused
+    keeps one decision from being acted on twice. ``perps`` is needed for a perpetual product, and for no other: its
+    terms and its bracket are written with the order. Raises OrderRefused
     (``trading_paused``, ``bot_stopped``, ``deal_limit``, ``pair_deal_limit``, ``duplicate_intent``,
-    ``product_not_trading``, ``missing_price``, ``balance_unknown``, ``insufficient_balance``, ``below_minimum`` …) and
-    InvalidInput.
+    ``product_not_trading``, ``missing_price``, ``balance_unknown``, ``insufficient_balance``, ``below_minimum``,
+    ``perpetual_only_by_hand``, ``perpetuals_not_offered``, ``perpetuals_off``, ``position_exists`` …) and InvalidInput.
     """
     if intent.purpose is not Purpose.BASE_ORDER or intent.sequence != 1:
         raise InvalidInput("invalid", "A deal opens with its first base order.", field="purpose")
@@ -150,7 +169,8 @@ def intend_open(
         account = lock_account(account.pk)
         _check_may_open(bot, account)
         slot = _free_slot(account, bot, product, direction, max_active_deals, max_deals_per_pair, expected_active)
-        sized = _size_entry(account, product, direction, intent)
+        _check_perpetual(account, product, perps)
+        sized = _size_entry(account, product, direction, intent, None if perps is None else perps.leverage)
         admission.require(_proposed(account, product, None, intent, sized))
         with _duplicates_refused():
             position = Position.objects.create(
@@ -167,6 +187,8 @@ def intend_open(
                 settings_version=settings_version,
                 budget_quote=budget_quote,
             )
+            if perps is not None:
+                _write_terms(position, perps)
             order = _insert(position, account, intent, sized)
         announce_position(position)
     return order
@@ -197,7 +219,7 @@ def intend(position: Position, intent: Intent) -> Order:
             admission.require(_proposed(account, position.product, position, intent, sized))
             with _duplicates_refused():
                 order = _insert(position, account, intent, sized)
-            if intent.is_exit and position.status != PositionStatus.CLOSING:
+            if intent.purpose in SINGLE_EXITS and position.status != PositionStatus.CLOSING:
                 write(position, status=PositionStatus.CLOSING)
                 announce_position(position)
             return order
@@ -212,7 +234,7 @@ def intend(position: Position, intent: Intent) -> Order:
 
 def _check_form(intent: Intent, now: datetime) -> None:
     """Raise InvalidInput for an intent that no order can be made of (F23)."""
-    for name in ("base_size", "quote_size", "limit_price", "reference_price"):
+    for name in ("base_size", "quote_size", "limit_price", "reference_price", "trigger_price"):
         value = getattr(intent, name)
         if value is not None and not (value.is_finite() and value > ZERO):
             raise InvalidInput("invalid", "It must be a number above zero.", field=name)
@@ -220,6 +242,8 @@ def _check_form(intent: Intent, now: datetime) -> None:
         raise InvalidInput("invalid", "A limit order has a price, a market order has none.", field="limit_price")
     if intent.expires_at is not None and (intent.order_type is not OrderType.LIMIT or intent.expires_at <= now):
         raise InvalidInput("invalid", "A limit order may end at a moment in the future.", field="expires_at")
+    if intent.trigger_price is not None and (not intent.is_exit or intent.order_type is not OrderType.MARKET):
+        raise InvalidInput("invalid", "Only an exit at market waits for a trigger price.", field="trigger_price")
     if intent.base_size is not None and intent.quote_size is not None:
         raise InvalidInput("invalid", "An order has one size.", field="quote_size")
     if intent.quote_size is not None and (intent.is_exit or intent.order_type is OrderType.LIMIT):
@@ -297,11 +321,13 @@ def _check_position(position: Position, intent: Intent) -> None:
         raise OrderRefused(
             "duplicate_intent", "This decision has been acted on.", expected=expected, asked=intent.sequence
         )
-    if intent.is_exit and working & EXIT_PURPOSES:
+    if intent.is_exit and working & SINGLE_EXITS:
         raise OrderRefused("duplicate_intent", "A close of this deal is working already.", working=sorted(working))
     if intent.is_exit:
         if position.status == PositionStatus.PENDING or remaining_base(position) <= ZERO:
             raise OrderRefused("nothing_to_close", "This deal holds nothing.")
+    elif position.product.is_perpetual:
+        raise OrderRefused("not_added_to", "A position in a perpetual is opened by one order and not added to.")
     elif position.status == PositionStatus.CLOSING:
         raise OrderRefused("exit_working", "A close of this deal is working: nothing is added.")
     elif position.status != PositionStatus.OPEN or intent.purpose is Purpose.BASE_ORDER:
@@ -337,10 +363,49 @@ def _duplicates_refused() -> Iterator[None]:
         raise OrderRefused("duplicate_intent", "This decision has been acted on.") from error
 
 
+def _check_perpetual(account: Account, product: Product, perps: PerpsOpening | None) -> None:
+    """Raise OrderRefused unless the account may open a position in this perpetual now; nothing for spot."""
+    if not product.is_perpetual:
+        if perps is not None:
+            raise InvalidInput("invalid", f"{product.symbol} is traded without leverage.", field="leverage")
+        return
+    if perps is None:
+        raise OrderRefused(
+            "perpetual_only_by_hand", f"{product.symbol} is a perpetual future: bots trade spot pairs only."
+        )
+    try:
+        perps_of(venue_of(account))
+    except TradebotError as error:
+        raise OrderRefused("perpetuals_not_offered", error.message) from error
+    perps_settings.require(account, product, perps.leverage)
+    other = PerpsTerms.objects.filter(account=account, product=product, ended_at=None).first()
+    if other is not None:
+        raise OrderRefused(
+            "position_exists",
+            f"This account has a position in {product.symbol} already. Close it first.",
+            position=other.position_id,
+        )
+
+
+def _write_terms(position: Position, perps: PerpsOpening) -> None:
+    PerpsTerms.objects.create(
+        position=position,
+        account=position.account,
+        product=position.product,
+        leverage=perps.leverage,
+        margin_mode=perps.margin_mode,
+    )
+    Bracket.objects.create(
+        position=position, account=position.account, take_profit=perps.take_profit, stop_loss=perps.stop_loss
+    )
+
+
 # Sizes --------------------------------------------------------------------------------------------------------------
 
 
-def _size_entry(account: Account, product: Product, direction: Direction, intent: Intent) -> _Sized:
+def _size_entry(
+    account: Account, product: Product, direction: Direction, intent: Intent, leverage: int | None = None
+) -> _Sized:
     """Return the entry at the product's steps. Raises OrderRefused below a minimum or above the free balance."""
     if product.status != Product.Status.ONLINE:
         raise OrderRefused("product_not_trading", f"{product.symbol} is {product.get_status_display()}.")
@@ -353,7 +418,11 @@ def _size_entry(account: Account, product: Product, direction: Direction, intent
     quote = floor_to(intent.quote_size, product.quote_increment) if intent.quote_size is not None else None
     _check_minimums(product, base if base is not None else _exact(quote, price), quote, price)
     funds = _funds(account, ENTRY_AGE)
-    if side is Side.SELL:
+    if leverage is not None:
+        if base is None:
+            raise InvalidInput("invalid", "A perpetual is sized in base currency.", field="base_size")
+        currency, hold = product.quote, entry_cost(base * price, leverage, max(funds.maker, funds.taker))
+    elif side is Side.SELL:
         currency, hold = product.base, base or ZERO
     else:
         dearest = max(funds.maker, funds.taker)  # so that a hold is never too small
@@ -385,6 +454,8 @@ def _size_exit(account: Account, position: Position, intent: Intent) -> _Sized |
     if price is not None and is_dust(position, remaining, price):
         return None
     wanted = min(intent.base_size, remaining) if intent.base_size is not None else remaining
+    if product.is_perpetual:  # reduce-only: it takes neither coins nor money, and may be as small as a step
+        return _Sized(side, floor_to(wanted, product.base_increment), None, limit, product.quote, ZERO)
     if side is Side.SELL:
         wanted = _within_wallet(account, position, wanted)
     elif price is not None:
@@ -520,7 +591,7 @@ def _kept_for_deals(account: Account, currency: str, funds: Funds) -> Decimal:
         Q(direction=Direction.LONG, product__base=currency) | Q(direction=Direction.SHORT, product__quote=currency),
         account=account,
         status__in=POSITION_ACTIVE,
-    )
+    ).exclude(product__kind=Product.Kind.PERPETUAL)
     positions = list(rows.select_related("product"))
     if not positions:
         return ZERO
@@ -566,6 +637,7 @@ def _insert(position: Position, account: Account, intent: Intent, sized: _Sized)
         base_size=sized.base_size,
         quote_size=sized.quote_size,
         limit_price=sized.limit_price,
+        trigger_price=intent.trigger_price,
         reference_price=None if intent.reference_price is None else quantize(intent.reference_price),
         expires_at=intent.expires_at,
         levels=levels if intent.purpose in ENTRY_PURPOSES else 0,

@@ -5,6 +5,9 @@ everything named ``_pct`` is in percent. Only fills the venue confirmed come in 
 
 How the two directions mirror each other: a long pays quote when it enters and owns base; a short receives quote when
 it enters and owes base. A fee taken in base makes a long own less and a short owe more (F25).
+
+A perpetual moves no coins, but the same differences: the amounts its fills were worth. Two things come on top: funding,
+which is realised the moment it is paid, and leverage, because its percentages are of the margin, not of the value.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 
 from positions.states import Direction, Purpose, Side
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to
+from tradebot.core.errors import MissingInformation
 
 WORSE = Decimal("0.99")
 
@@ -50,7 +54,8 @@ class Totals:
     ``entry_*`` sums the fills that enlarged the deal (buys of a long, sells of a short), ``exit_*`` those that reduced
     it; both are gross. ``*_fee_base`` and ``*_fee_quote`` are the fees in the pair's own currencies, ``fees`` all of
     them by currency. ``fees_in_quote`` values the fees taken in base at their own fill's price; fees in a third
-    currency are only in ``fees``.
+    currency are only in ``fees``. Of a perpetual ``funding`` is what was received (below zero: paid), and ``leverage``
+    how many times its margin it was worth; of anything else they are 0 and None.
     """
 
     direction: Direction
@@ -75,6 +80,8 @@ class Totals:
     last_fill_at: datetime | None = None
     entry_fills: int = 0
     exit_fills: int = 0
+    funding: Decimal = ZERO
+    leverage: int | None = None
     memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What others have worked out from these totals and may ask for again. No part of their value."""
 
@@ -155,6 +162,26 @@ class Totals:
             return self.invested_quote if whole > ZERO else ZERO
         return self.invested_quote * base_net / whole if base_net else ZERO
 
+    def _stake_in(self, base_net: Decimal, invested: Decimal) -> Decimal:
+        """Return what percentages of ``base_net`` refer to: what was ``invested``, of a perpetual the margin."""
+        if self.leverage is None:
+            return invested
+        whole = self.entry_base_net
+        return self.entry_quote * base_net / whole / self.leverage if whole > ZERO else ZERO
+
+    @property
+    def stake(self) -> Decimal:
+        """Return what the percentages of the whole deal refer to."""
+        with localcontext(MONEY):
+            return self._stake_in(self.entry_base_net, self.invested_quote)
+
+    @property
+    def remaining_stake(self) -> Decimal:
+        """Return what is in the base that remains: :attr:`remaining_invested`, of a perpetual the margin."""
+        with localcontext(MONEY):
+            remaining = self.remaining_base
+            return self._stake_in(remaining, self._invested_in(remaining))
+
     @property
     def remaining_invested(self) -> Decimal:
         """Return the share of :attr:`invested_quote` in the base that remains."""
@@ -163,16 +190,18 @@ class Totals:
 
     @property
     def realised_profit(self) -> Decimal:
-        """Return the profit of what has been closed, in quote, net of entry and exit fees."""
+        """Return the profit of what has been closed, in quote, net of entry and exit fees, funding included."""
         with localcontext(MONEY):
             settled = self.exit_quote - self.direction.sign * self.exit_fee_quote
-            return self.direction.sign * (settled - self._invested_in(min(self.exit_base_net, self.entry_base_net)))
+            profit = settled - self._invested_in(min(self.exit_base_net, self.entry_base_net))
+            return self.direction.sign * profit + self.funding if self.funding else self.direction.sign * profit
 
     @property
     def realised_pct(self) -> Decimal | None:
         """Return :attr:`realised_profit` in percent of what was invested in the closed part; None before any exit."""
         with localcontext(MONEY):
-            closed = self._invested_in(min(self.exit_base_net, self.entry_base_net))
+            base = min(self.exit_base_net, self.entry_base_net)
+            closed = self._stake_in(base, self._invested_in(base))
             return self.realised_profit / closed * HUNDRED if closed > ZERO else None
 
     def break_even(self, fee_rate: Decimal) -> Decimal | None:
@@ -186,8 +215,16 @@ class Totals:
         return self.base_order_price if reference == "base_order" else self.last_entry_price
 
 
-def totals(fills: Iterable[FillFact], direction: Direction, base_currency: str, quote_currency: str) -> Totals:
-    """Return what ``fills`` (oldest first) of one deal add up to."""
+def totals(
+    fills: Iterable[FillFact],
+    direction: Direction,
+    base_currency: str,
+    quote_currency: str,
+    *,
+    funding: Decimal = ZERO,
+    leverage: int | None = None,
+) -> Totals:
+    """Return what ``fills`` (oldest first) of one deal add up to; the last two are a perpetual's."""
     sums = dict.fromkeys(("entry_base", "entry_quote", "entry_fee_base", "entry_fee_quote"), ZERO)
     sums |= dict.fromkeys(("exit_base", "exit_quote", "exit_fee_base", "exit_fee_quote"), ZERO)
     fees: dict[str, Decimal] = {}
@@ -233,6 +270,8 @@ def totals(fills: Iterable[FillFact], direction: Direction, base_currency: str, 
         last_fill_at=last.at if last else None,
         entry_fills=counts["entry"],
         exit_fills=counts["exit"],
+        funding=funding,
+        leverage=leverage,
     )
 
 
@@ -250,14 +289,15 @@ def unrealised(totals: Totals, mark: Decimal, taker_fee_rate: Decimal) -> Unreal
     """Return what closing the remaining base at ``mark`` would earn, net of fees paid and to be paid.
 
     ``value`` is the quote a long would receive, or a short would have to pay. ``pct`` is of what was invested in the
-    remaining part; 0 when nothing remains.
+    remaining part, of a perpetual of its margin; 0 when nothing remains.
     """
     with localcontext(MONEY):
         sign = totals.direction.sign
         value = totals.remaining_base * mark * (ONE - sign * taker_fee_rate)
         invested = totals.remaining_invested
         profit = sign * (value - invested)
-        return Unrealised(mark, value, profit, profit / invested * HUNDRED if invested > ZERO else ZERO)
+        stake = totals._stake_in(totals.remaining_base, invested)
+        return Unrealised(mark, value, profit, profit / stake * HUNDRED if stake > ZERO else ZERO)
 
 
 def target_price(
@@ -273,7 +313,7 @@ def target_price(
         if remaining <= ZERO:
             return None
         invested = totals._invested_in(remaining)
-        stake = invested
+        stake = totals._stake_in(remaining, invested)
         if reference is ProfitReference.BASE and totals.base_order_quote:
             stake = totals.base_order_quote * remaining / totals.entry_base_net
         sign = totals.direction.sign
@@ -315,6 +355,21 @@ def payable(base: Decimal, price: Decimal, fee_rate: Decimal, free: Decimal, *, 
         return most * WORSE if at_market else most
 
 
+def quote_value(free_quote: Decimal, holdings: Iterable[tuple[Decimal, Decimal | None]]) -> Decimal:
+    """Return what an account is worth in one quote currency: its free balance plus its open deals there (F31).
+
+    ``holdings`` are (base held, current price) of the account's open deals quoted in that currency; the free balance
+    does not contain them. Raises MissingInformation when a price is not known: half a value is no value (F34).
+    """
+    with localcontext(MONEY):
+        value = free_quote
+        for base, price in holdings:
+            if price is None:
+                raise MissingInformation("missing_price", "the account cannot be valued: a price is not known")
+            value += base * price
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class DustClose:
     """The final figures of a deal whose remainder is too small to trade: the rest counts at its current value (F29)."""
@@ -335,5 +390,5 @@ def close_as_dust(totals: Totals, mark: Decimal) -> DustClose:
         remaining = totals.remaining_base
         value = remaining * mark
         profit = totals.realised_profit + sign * (value - totals.remaining_invested)
-        invested = totals.invested_quote
-        return DustClose(remaining, value, profit, profit / invested * HUNDRED if invested > ZERO else None)
+        stake = totals.stake
+        return DustClose(remaining, value, profit, profit / stake * HUNDRED if stake > ZERO else None)

@@ -10,7 +10,11 @@ Closing at market:
 4. The answer is what the venue said: closed, or sent and not confirmed yet. A refusal is raised, never reported as
    success.
 
-Cancelling a deal cancels its orders (F22) and keeps the coins. Everything leaves an audit entry with the deal's owner.
+A perpetual is settled and looked at first, so that a liquidation is not answered with a close; its take profit and stop
+stay at the venue until the position is gone: they only reduce.
+
+Cancelling a deal cancels its orders (F22) and keeps the coins. A perpetual that holds something cannot be given up so:
+its position would stay at the venue. Everything leaves an audit entry with the deal's owner.
 The functions never run inside a transaction, because venues are called. Closing at a limit is in
 :mod:`positions.limit_close`, adding in :mod:`positions.funds`.
 """
@@ -26,11 +30,14 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from positions import execution, handling, keeping
+from positions import brackets, execution, handling, keeping
 from positions.booking import announce_position, lock_account, write
 from positions.execution import Intent
-from positions.models import Order, Position
+from positions.models import Order, PerpsTerms, Position
+from positions.perps_loop import tend_account
+from positions.perps_news import DIFFERS
 from positions.states import (
+    BRACKET_PURPOSES,
     EXIT_REASON_OF,
     POSITION_FINAL,
     WORKING,
@@ -114,13 +121,19 @@ def close_at_market(
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    if position.product.is_perpetual:
+        _bring_up_to_date(position)
+        if position.status in POSITION_FINAL:
+            return _answer(position, actor, CloseState.CLOSED)
     sequence = execution.next_sequence(position, purpose)  # of two requests at the same moment one is carried out
     is_part = base is not None or share_pct is not None
     if is_part:  # before any order is touched
         handling.part_to_close(position, base, share_pct, handling.exit_price(position))
     if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:
         return Closing(position, _state_of(position, order), order)
-    handling.stop_orders(position, actor, spare_market_close=True)
+    kept = BRACKET_PURPOSES if position.product.is_perpetual else frozenset()
+    wanted = sorted(frozenset(Purpose) - kept)
+    handling.stop_orders(position, actor, spare_market_close=True, purpose__in=wanted)
     if (order := handling.market_close_under_way(position, is_part=is_part)) is not None:  # written down meanwhile
         return Closing(position, _state_of(position, order), order)
     if position.status in POSITION_FINAL:  # a fill that raced with the cancel ended it, or it never held anything
@@ -144,10 +157,22 @@ def close_at_market(
             raise
         raise handling.blame(refusal, "base" if base is not None else "share_pct") from refusal
     execution.submit(order)
+    if position.product.is_perpetual:
+        brackets.sync(position)
+        order.refresh_from_db(fields=["status"])
     handling.refresh(position)
     if position.status not in POSITION_FINAL:
         handling.require_carried_out(order)
     return _answer(position, actor, _state_of(position, order), order)
+
+
+def _bring_up_to_date(position: Position) -> None:
+    """Book what the venue did to the position by itself; whoever closes does not wait for a venue that cannot tell."""
+    try:
+        tend_account(position.account_id)
+    except TradebotError as error:
+        log.info("close.not_up_to_date", position=position.pk, code=error.code)
+    handling.refresh(position)
 
 
 def _state_of(position: Position, order: Order) -> CloseState:
@@ -177,10 +202,15 @@ def close_all(
 def cancel_deal(position: Position, actor: str) -> Position:
     """Give the deal up without selling: its orders are cancelled, its coins stay in the account (F22).
 
-    Raises OrderRefused: ``position_ended``, or ``cancel_unconfirmed`` when an order may still be filled.
+    Raises OrderRefused: ``position_ended``, ``close_it`` (a perpetual that its venue still holds), or
+    ``cancel_unconfirmed`` when an order may still be filled.
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    if position.product.is_perpetual and execution.remaining_base(position) and position.error_code != DIFFERS:
+        raise OrderRefused(
+            "close_it", "A position in a perpetual stays at its venue until it is closed. Close it instead."
+        )
     handling.stop_orders(position, actor)
     with transaction.atomic():
         lock_account(position.account_id)
@@ -196,6 +226,8 @@ def cancel_deal(position: Position, actor: str) -> Position:
                 exit_reason=ExitReason.KEPT if position.strategy == keeping.STRATEGY else ExitReason.CANCELLED,
                 closed_at=clock.now(),
             )
+            if position.product.is_perpetual:
+                PerpsTerms.objects.filter(position=position).update(ended_at=clock.now())
             announce_position(position)
         handling.record(position, actor, "deal_cancelled", base_kept=execution.remaining_base(position))
     return position

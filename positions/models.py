@@ -9,8 +9,8 @@ from django.db import models
 from django.db.models import Q
 
 from positions.states import (
-    EXIT_PURPOSES,
     POSITION_ACTIVE,
+    SINGLE_EXITS,
     WORKING,
     Direction,
     ExitReason,
@@ -24,6 +24,7 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedModel
+from tradebot.core.words import MarginMode
 
 
 def _choices(words: type) -> list[tuple[str, str]]:
@@ -32,7 +33,7 @@ def _choices(words: type) -> list[tuple[str, str]]:
 
 _ACTIVE = sorted(status.value for status in POSITION_ACTIVE)
 _WORKING = sorted(status.value for status in WORKING)
-_EXITS = sorted(purpose.value for purpose in EXIT_PURPOSES)
+_EXITS = sorted(purpose.value for purpose in SINGLE_EXITS)
 
 
 class UserCounter(OwnedModel):
@@ -151,6 +152,9 @@ class Order(OwnedModel):
     base_size = AmountField(null=True, blank=True)
     quote_size = AmountField(null=True, blank=True)
     limit_price = AmountField(null=True, blank=True)
+    trigger_price = AmountField(
+        null=True, blank=True, help_text="Of a stop: a market order that waits until the price gets there."
+    )
     reference_price = AmountField(null=True, blank=True, help_text="The price that it was decided at.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Good till then; null is good till cancelled.")
     levels = models.PositiveIntegerField(default=0, help_text="Ladder levels that it buys.")
@@ -235,8 +239,90 @@ class Fill(OwnedModel):
         return f"{self.side} {self.base} at {self.price}"
 
 
+class PerpsTerms(OwnedModel):
+    """What makes a deal one in a perpetual future. Prices and margin are the venue's last word, of ``checked_at``.
+
+    While ``ended_at`` is empty it is the account's one position in that product.
+    """
+
+    position = models.OneToOneField(Position, models.PROTECT, related_name="perps_terms")
+    account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="perps_terms")
+    product = models.ForeignKey("marketdata.Product", models.PROTECT, related_name="+")
+    leverage = models.PositiveSmallIntegerField()
+    margin_mode = models.CharField(max_length=8, choices=_choices(MarginMode))
+    initial_margin = AmountField(default=ZERO, help_text="What its opening fills took, value / leverage.")
+    margin = AmountField(null=True, blank=True, help_text="What the venue keeps for it now.")
+    entry_price = AmountField(null=True, blank=True, help_text="As the venue counts it.")
+    liquidation_price = AmountField(null=True, blank=True, help_text="Empty: no price is that bad, or not known yet.")
+    funding_quote = AmountField(default=ZERO, help_text="Received less paid: the sum of its funding payments.")
+    last_funding_at = models.DateTimeField(null=True, blank=True)
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="When the venue last told.")
+    differs_since = models.DateTimeField(
+        null=True, blank=True, help_text="Since when the venue's position has another size than the deal."
+    )
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "perps terms"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "product"], condition=Q(ended_at__isnull=True), name="one_live_perp_per_product"
+            ),
+            models.CheckConstraint(condition=Q(leverage__gte=1) & Q(leverage__lte=10), name="perps_leverage_1_to_10"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.leverage}x {self.margin_mode}"
+
+
+class Bracket(OwnedModel):
+    """The take profit and the stop that somebody wants at the venue for a perpetual deal, and whether they stand there.
+
+    The orders are the deal's, with purposes of their own; ``positions.brackets`` makes them agree with these prices.
+    """
+
+    position = models.OneToOneField(Position, models.PROTECT, related_name="bracket")
+    account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="brackets")
+    take_profit = AmountField(null=True, blank=True)
+    stop_loss = AmountField(null=True, blank=True)
+    watched = models.BooleanField(default=False, help_text="The venue keeps no stops: this installation watches it.")
+    alarm_code = models.CharField(max_length=60, blank=True, help_text="Why it does not stand, if it does not.")
+    alarm_text = models.CharField(max_length=300, blank=True)
+    alarm_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0, help_text="Tries in a row that failed.")
+    next_try_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(default=clock.now)
+
+    def __str__(self) -> str:
+        return f"take profit {self.take_profit}, stop {self.stop_loss}"
+
+
+class FundingPayment(OwnedModel):
+    """One funding of a perpetual deal that the venue confirmed. Never changed, never deleted."""
+
+    account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="funding_payments")
+    position = models.ForeignKey(Position, models.PROTECT, related_name="funding_payments")
+    venue_id = models.CharField(max_length=80)
+    amount = AmountField(help_text="In quote currency: received above zero, paid below.")
+    rate = AmountField(null=True, blank=True, help_text="Fraction of the position's value, if the venue says.")
+    at = models.DateTimeField(help_text="The venue's time.")
+    recorded_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [models.UniqueConstraint(fields=["account", "venue_id"], name="funding_once")]
+
+    def __str__(self) -> str:
+        return f"{self.amount} at {self.at}"
+
+
 class UnmatchedFill(OwnedModel):
     """An execution on the venue that belongs to no order of ours: reported to the owner, never adopted (F11)."""
+
+    class Explanation(models.TextChoices):
+        BY_HAND = "by_hand", "I traded this by hand"
+        OTHER_PROGRAM = "other_program", "Another program of mine did"
+        UNKNOWN = "unknown", "I do not know: keep watching"
 
     account = models.ForeignKey("accounts.Account", models.PROTECT, related_name="unmatched_fills")
     venue_trade_id = models.CharField(max_length=80)
@@ -246,10 +332,30 @@ class UnmatchedFill(OwnedModel):
     base = AmountField()
     at = models.DateTimeField()
     reported_at = models.DateTimeField(default=clock.now)
+    explanation = models.CharField(
+        max_length=20, choices=Explanation.choices, blank=True, help_text="What its owner says it was."
+    )
+    explained_at = models.DateTimeField(null=True, blank=True)
+    explained_by = models.CharField(max_length=254, blank=True)
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["account", "explanation", "-id"], name="unmatched_fill_unexplained")]
         constraints = [models.UniqueConstraint(fields=["account", "venue_trade_id"], name="unmatched_fill_once")]
 
     def __str__(self) -> str:
         return f"{self.side} {self.base} {self.symbol}"
+
+
+class DayMark(OwnedModel):
+    """What an account's open deals had earned when its owner's day began; see ``positions.daymarks``."""
+
+    account = models.OneToOneField("accounts.Account", models.CASCADE, related_name="day_mark")
+    day = models.DateField(help_text="The day in the owner's time zone.")
+    at = models.DateTimeField(help_text="When the figures were taken that the day is counted from.")
+    results = models.JSONField(default=dict, help_text="Realised and unrealised by quote currency, exact.")
+    latest_at = models.DateTimeField()
+    latest = models.JSONField(default=dict, help_text="The same, of the last look: the next day's beginning.")
+
+    def __str__(self) -> str:
+        return f"account {self.account_id} on {self.day}"

@@ -6,6 +6,8 @@ What its open deals need is not free for new entries (:func:`spoken_for`):
 * Open short deals have to buy their base back: the quote for that is theirs, at the current price with the taker's fee,
   and at least what their sales brought.
 
+* A perpetual deal needs nothing: its venue holds the margin back, and closing it takes neither coins nor money.
+
 What a deal's own working closes have claimed is not in the free balance any more and is not counted twice (F31).
 
 What orders of ours have taken that the venue's figures may not show yet is not free either (:func:`unseen`): those that
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -24,11 +27,20 @@ from django.db.models import F, Q
 
 from accounts.models import VenueFunds
 from positions.models import Order, Position
-from positions.states import Direction, OrderStatus, Side
+from positions.states import ENTRY_PURPOSES, EXIT_PURPOSES, WORKING, Direction, OrderStatus, Side
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation
 
-__all__ = ["ON_THEIR_WAY", "spoken_for", "unseen", "unseen_on_exchanges"]
+__all__ = [
+    "ON_THEIR_WAY",
+    "Holds",
+    "base_of_longs",
+    "holds_of",
+    "spoken_for",
+    "unseen",
+    "unseen_on_exchanges",
+    "worth_per_base",
+]
 
 PriceOf = Callable[[Position], Decimal | None]
 ON_THEIR_WAY: Final = (OrderStatus.INTENDED, OrderStatus.SUBMITTED)
@@ -57,11 +69,49 @@ def unseen_on_exchanges(account_ids: Iterable[int]) -> dict[tuple[int, str], Dec
     rows = Order.objects.filter(
         Q(acknowledged_at__gt=F("account__venue_funds__asked_at")), ~Q(status__in=ON_THEIR_WAY), account__in=asked
     )
-    for row in rows.only("account_id", "side", "hold_currency", "hold_amount", "filled_base", "filled_quote"):
+    rows = rows.annotate(leverage=F("position__perps_terms__leverage"))
+    for row in rows.only(
+        "account_id", "side", "purpose", "hold_currency", "hold_amount", "filled_base", "filled_quote"
+    ):
         with localcontext(MONEY):
             spent = row.filled_base if row.side == Side.SELL else row.filled_quote * FEE_ROOM
+            if row.leverage is not None:  # a perpetual: opening takes margin and fee, closing takes nothing
+                opens = row.purpose in ENTRY_PURPOSES
+                spent = row.filled_quote / row.leverage + row.filled_quote * (FEE_ROOM - ONE) if opens else ZERO
             taken[row.account_id, row.hold_currency] += row.hold_amount + spent
     return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What our working orders hold: ``unseen`` by account and currency, where the venue may not know the order yet
+    (F10), ``closes`` by deal id, what its closes have claimed, and ``entries`` by account and currency, what orders
+    that enlarge deals have."""
+
+    unseen: Mapping[tuple[int, str], Decimal]
+    closes: Mapping[int, Decimal]
+    entries: Mapping[tuple[int, str], Decimal]
+
+
+def holds_of(account_ids: Iterable[int]) -> Holds:
+    """Return what the working orders of these accounts hold. Two queries, three where there are exchange accounts."""
+    known = list(account_ids)
+    unseen: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    closes: dict[int, Decimal] = defaultdict(Decimal)
+    entries: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    rows = Order.objects.filter(account__in=known, status__in=WORKING).order_by()
+    for account_id, deal_id, purpose, status, currency, amount in rows.values_list(
+        "account_id", "position_id", "purpose", "status", "hold_currency", "hold_amount"
+    ):
+        if status in ON_THEIR_WAY:
+            unseen[account_id, currency] += amount
+        if purpose in EXIT_PURPOSES:
+            closes[deal_id] += amount
+        else:
+            entries[account_id, currency] += amount
+    for key, amount in unseen_on_exchanges(known).items():
+        unseen[key] += amount
+    return Holds(unseen, closes, entries)
 
 
 def spoken_for(
@@ -76,7 +126,7 @@ def spoken_for(
     total = ZERO
     with localcontext(MONEY):
         for position in positions:
-            if not position.base_held:
+            if not position.base_held or position.product.is_perpetual:
                 continue
             if position.direction == Direction.LONG:
                 need = position.base_held if position.product.base == currency else ZERO
@@ -86,6 +136,13 @@ def spoken_for(
     return total
 
 
+def base_of_longs(positions: Iterable[Position], currency: str) -> Decimal:
+    """Return how much of ``currency`` these active long deals hold, whatever their closes have claimed of it."""
+    longs = (row for row in positions if row.direction == Direction.LONG and not row.product.is_perpetual)
+    held = (row.base_held for row in longs if row.product.base == currency)
+    return sum((base for base in held if base > ZERO), ZERO)
+
+
 def _buy_back(position: Position, price_of: PriceOf, taker: Decimal) -> Decimal:
     price = price_of(position)
     if price is None:
@@ -93,3 +150,14 @@ def _buy_back(position: Position, price_of: PriceOf, taker: Decimal) -> Decimal:
         raise MissingInformation("missing_price", f"The price of {symbol} is not known, which a short has to buy back.")
     remaining = -position.base_held
     return max(remaining * price * (ONE + taker), remaining * (position.average_price or ZERO))
+
+
+def worth_per_base(position: Position, price: Decimal | None) -> Decimal | None:
+    """Return what each unit of ``base_held`` adds to its account's value at ``price``; None when that is not known.
+
+    A coin is worth its price. A perpetual holds no coins: its margin is in the balance already, so what it adds is the
+    difference to its entry.
+    """
+    if price is None or not position.product.is_perpetual:
+        return price
+    return None if position.average_price is None else price - position.average_price

@@ -12,6 +12,7 @@ from typing import Final
 from tradebot.core.words import Direction, OrderStatus, OrderType, Side
 
 __all__ = [
+    "BRACKET_PURPOSES",
     "ENTRY_PURPOSES",
     "EXIT_PURPOSES",
     "EXIT_REASON_OF",
@@ -22,6 +23,7 @@ __all__ = [
     "POSITION_FINAL",
     "POSITION_TRANSITIONS",
     "PROTECTIVE_PURPOSES",
+    "SINGLE_EXITS",
     "TRANSITIONS",
     "WORKING",
     "Direction",
@@ -62,6 +64,9 @@ class Purpose(StrEnum):
     MANUAL_CLOSE = "manual_close"
     LIMIT_CLOSE = "limit_close"
     PANIC_CLOSE = "panic_close"
+    BRACKET_PROFIT = "bracket_profit"
+    BRACKET_STOP = "bracket_stop"
+    LIQUIDATION = "liquidation"
 
 
 class ExitReason(StrEnum):
@@ -76,6 +81,7 @@ class ExitReason(StrEnum):
     MANUAL = "manual"
     LIMIT_CLOSE = "limit_close"
     PANIC = "panic"
+    LIQUIDATION = "liquidation"
     DUST = "dust"
     CANCELLED = "cancelled"
     KEPT = "kept"
@@ -131,14 +137,27 @@ POSITION_ACTIVE: Final = frozenset(PositionStatus) - POSITION_FINAL
 
 ENTRY_PURPOSES: Final = frozenset({Purpose.BASE_ORDER, Purpose.SAFETY_ORDER, Purpose.MANUAL_ADD})
 EXIT_PURPOSES: Final = frozenset(Purpose) - ENTRY_PURPOSES
+BRACKET_PURPOSES: Final = frozenset({Purpose.BRACKET_PROFIT, Purpose.BRACKET_STOP})
+"""The two resting reduce-only orders of a perpetual position: neither is a close under way, and both may rest."""
+
+SINGLE_EXITS: Final = EXIT_PURPOSES - BRACKET_PURPOSES - {Purpose.LIQUIDATION}
+"""Exits of which a deal has one working at most (F3)."""
+
 MANUAL_PURPOSES: Final = frozenset({Purpose.MANUAL_ADD, Purpose.MANUAL_CLOSE, Purpose.LIMIT_CLOSE})
 """Placed by a person: never repriced or replaced by the machine (F17)."""
 
-MACHINES: Final = frozenset({"auto-buy", "bot", "prop guard", "system"})
+MACHINES: Final = frozenset({"auto-buy", "bot", "prop guard", "system", "venue"})
 """Actors that are no person."""
 
 PROTECTIVE_PURPOSES: Final = frozenset(
-    {Purpose.STOP_LOSS, Purpose.TRAILING_STOP, Purpose.MAX_HOLD, Purpose.PANIC_CLOSE}
+    {
+        Purpose.STOP_LOSS,
+        Purpose.TRAILING_STOP,
+        Purpose.MAX_HOLD,
+        Purpose.PANIC_CLOSE,
+        Purpose.BRACKET_STOP,
+        Purpose.LIQUIDATION,
+    }
 )
 """Exits that always go to market and do not ask for a profit (F16)."""
 
@@ -151,6 +170,9 @@ EXIT_REASON_OF: Final[dict[Purpose, ExitReason]] = {
     Purpose.MANUAL_CLOSE: ExitReason.MANUAL,
     Purpose.LIMIT_CLOSE: ExitReason.LIMIT_CLOSE,
     Purpose.PANIC_CLOSE: ExitReason.PANIC,
+    Purpose.BRACKET_PROFIT: ExitReason.TAKE_PROFIT,
+    Purpose.BRACKET_STOP: ExitReason.STOP_LOSS,
+    Purpose.LIQUIDATION: ExitReason.LIQUIDATION,
 }
 
 

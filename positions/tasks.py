@@ -1,4 +1,4 @@
-"""Celery entry points of the order loops: each runs one service and records that it did.
+"""Celery entry points of the loops over orders and values: each runs one service and records that it did.
 
 A loop finds out which accounts there is something to do for. Paper accounts it does itself, in one go. An account on an
 exchange becomes a task of its own, so that one whose venue is slow or away keeps no other one waiting (F67, F69).
@@ -13,19 +13,23 @@ from celery import shared_task
 
 from accounts import balances
 from accounts.models import Account
+from positions import daymarks, perps_loop, standstill, strangers
 from positions import reconcile as service
-from positions import strangers
 from positions.guard import closing
 from positions.guard import service as guard
+from positions.portfolio import snapshots
 from tradebot.core import health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
 __all__ = [
     "ask_for_balances",
+    "cancel_entries",
+    "cancel_entries_of_stopped",
     "close_account",
     "close_after_guard",
     "compare_account",
+    "mark_days",
     "measure_guarded",
     "monitor_resting",
     "poll_account",
@@ -34,6 +38,9 @@ __all__ = [
     "reconcile_account",
     "refresh_account",
     "report_unmatched_fills",
+    "take_value_snapshots",
+    "tend_account",
+    "tend_perpetuals",
 ]
 
 GUARD_SECONDS: Final = 10
@@ -101,6 +108,41 @@ def refresh_account(account_id: int) -> None:
 
 
 @shared_task
+def tend_perpetuals() -> None:
+    """Settle paper perpetuals, book what venues did by themselves, and see that brackets stand."""
+    with health.loop("perpetuals", perps_loop.LOOPS["perpetuals"]):
+        paper, live = _by_kind(perps_loop.accounts_with_perpetuals())
+        _hand_out(tend_account, live, perps_loop.LOOPS["perpetuals"])
+        perps_loop.tend_all(paper)
+
+
+@shared_task
+def tend_account(account_id: int) -> None:
+    """Look after one exchange account's perpetuals."""
+    perps_loop.tend_all([account_id])
+
+
+@shared_task
+def cancel_entries(account_id: int) -> None:
+    """Take back what a stopped account still has in the book to buy with."""
+    standstill.cancel_entries(account_id)
+
+
+@shared_task
+def cancel_entries_of_stopped() -> None:
+    """Do so for every stopped account, until nothing is left."""
+    with health.loop(standstill.LOOP, standstill.LOOP_SECONDS):
+        standstill.cancel_entries_of_stopped()
+
+
+@shared_task
+def mark_days() -> None:
+    """Keep the figures that daily loss limits are counted from."""
+    with health.loop(daymarks.LOOP, daymarks.LOOP_SECONDS):
+        daymarks.mark_all()
+
+
+@shared_task
 def measure_guarded() -> None:
     """Measure every account that has a guard; one beyond a limit is stopped. Asks no venue."""
     with health.loop("guard", GUARD_SECONDS):
@@ -126,6 +168,13 @@ def close_account(account_id: int) -> None:
 def prune_equity() -> None:
     """Delete old snapshots of equity."""
     guard.prune()
+
+
+@shared_task
+def take_value_snapshots() -> None:
+    """Write down what accounts are worth, once a day."""
+    with health.loop("value snapshots", snapshots.LOOPS["value snapshots"]):
+        snapshots.take_all()
 
 
 def _by_kind(account_ids: list[int]) -> tuple[list[int], list[int]]:

@@ -24,6 +24,7 @@ def empty_cache() -> None:
     """
     from django.core.cache import cache
 
+    from accounts.exchanges import factory
     from bots import facts, market_views
     from marketdata.store import store
 
@@ -31,3 +32,4 @@ def empty_cache() -> None:
     facts.forget()
     market_views.forget()
     store.forget()
+    factory.forget()

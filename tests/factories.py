@@ -23,16 +23,22 @@ from accounts.models import (
     AutoBuyRule,
     EquitySnapshot,
     ExchangeCredential,
+    LeftOut,
     Membership,
     PaperBalance,
     PaperEntry,
     PaperOrder,
+    PaperPerp,
     PaperTerms,
     PaperTrade,
+    PerpsSettings,
     PropGuardEvent,
     PropGuardRules,
     PropGuardState,
+    TradingLimits,
+    Transfer,
     User,
+    ValueSnapshot,
     VenueBalance,
     VenueFunds,
 )
@@ -45,7 +51,11 @@ from bots.models import (
     BotTemplate,
     CoinReview,
     Decision,
+    PanicRun,
+    PanicStep,
     ReplayRun,
+    Signal,
+    SignalHook,
     Sweep,
     SweepPoint,
 )
@@ -53,7 +63,17 @@ from bots.strategies.dca_settings import DcaSettings
 from marketdata.models import Candle, CandleSeries, HistoryDownload, Product
 from notifications.models import Event
 from positions.guard.rules import day_start
-from positions.models import Fill, Order, Position, UnmatchedFill, UserCounter
+from positions.models import (
+    Bracket,
+    DayMark,
+    Fill,
+    FundingPayment,
+    Order,
+    PerpsTerms,
+    Position,
+    UnmatchedFill,
+    UserCounter,
+)
 from positions.states import Direction, PositionStatus, Purpose, side_of
 from tradebot.core import clock
 from tradebot.core.crypto import Secret
@@ -108,7 +128,10 @@ class ApiTokenFactory(_Factory):
 
 
 class AccountFactory(_Factory):
-    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it."""
+    """A paper account on the simulated market; ``balances={"USD": 1000}`` funds it, with entries that explain it.
+
+    Of whatever kind, it is armed, because most tests are about trading.
+    """
 
     class Meta:
         model = Account
@@ -118,6 +141,7 @@ class AccountFactory(_Factory):
     name = factory.Sequence(lambda n: f"Paper {n}")
     kind = Account.Kind.PAPER
     exchange = "simulated"
+    trading_state = Account.TradingState.ARMED
 
     @factory.post_generation
     def balances(self, create: bool, extracted: dict[str, Decimal | int | str] | None, **kwargs: Any) -> None:
@@ -148,6 +172,15 @@ class MembershipFactory(_Factory):
     account = factory.SubFactory(AccountFactory)
     user = factory.SubFactory(UserFactory)
     role = Membership.Role.OBSERVER
+
+
+class TradingLimitsFactory(_Factory):
+    """No limit is set unless told: ``daily_loss=100``."""
+
+    class Meta:
+        model = TradingLimits
+
+    account = factory.SubFactory(AccountFactory)
 
 
 class ExchangeCredentialFactory(_Factory):
@@ -236,6 +269,44 @@ class AutoBuyRuleFactory(_Factory):
     enabled = True
 
 
+class TransferFactory(_Factory):
+    """A deposit of dollars that a venue told of."""
+
+    class Meta:
+        model = Transfer
+
+    account = factory.SubFactory(AccountFactory)
+    external_id = factory.Sequence(lambda n: f"transfer-{n}")
+    currency = "USD"
+    amount = Decimal(1000)
+    at = factory.LazyFunction(clock.now)
+    counted_at = factory.SelfAttribute("at")
+    value_usd = factory.LazyAttribute(lambda o: o.amount if o.currency == "USD" else None)
+    source = Transfer.Source.VENUE
+
+
+class ValueSnapshotFactory(_Factory):
+    """What an account was worth today; ``date`` follows ``taken_at``."""
+
+    class Meta:
+        model = ValueSnapshot
+
+    account = factory.SubFactory(AccountFactory)
+    taken_at = factory.LazyFunction(clock.now)
+    date = factory.LazyAttribute(lambda o: o.taken_at.date())
+    value_usd = Decimal(1000)
+    value_btc = Decimal("0.02")
+    by_currency = factory.LazyAttribute(lambda o: {"USD": {"total": str(o.value_usd), "usd": str(o.value_usd)}})
+
+
+class LeftOutFactory(_Factory):
+    class Meta:
+        model = LeftOut
+
+    account = factory.SubFactory(AccountFactory)
+    currency = factory.Sequence(lambda n: f"DUST{n}")
+
+
 class PaperTermsFactory(_Factory):
     """Fees and slippage in percent; the defaults are the model's."""
 
@@ -285,6 +356,32 @@ class PaperTradeFactory(_Factory):
     quote = factory.LazyAttribute(lambda o: o.price * o.base)
     fee = factory.LazyAttribute(lambda o: o.quote * Decimal("0.006"))
     fee_currency = factory.SelfAttribute("order.quote_currency")
+
+
+class PaperPerpFactory(_Factory):
+    """A long of 1 at 100 with twice its margin's value. It claims no balance: tests of margins place orders."""
+
+    class Meta:
+        model = PaperPerp
+
+    account = factory.SubFactory(AccountFactory)
+    symbol = "BTC-USD-PERP"
+    quote_currency = "USD"
+    base = Decimal(1)
+    entry_quote = Decimal(100)
+    leverage = 2
+    margin = Decimal(50)
+    maintenance_pct = Decimal(2)
+    funding_hours = 8
+    price_increment = Decimal("0.01")
+
+
+class PerpsSettingsFactory(_Factory):
+    class Meta:
+        model = PerpsSettings
+
+    account = factory.SubFactory(AccountFactory)
+    enabled = True
 
 
 class PaperEntryFactory(_Factory):
@@ -400,6 +497,29 @@ class DecisionFactory(_Factory):
     action = "none"
     code = "tree_false"
     message = "RSI is 42, not below 30"
+
+
+class SignalHookFactory(_Factory):
+    """A hook that a secret opens if one knew what ``secret_digest`` is of: ``bots.signals.hooks.digest_of("…")``."""
+
+    class Meta:
+        model = SignalHook
+
+    bot = factory.SubFactory(BotFactory)
+    secret_digest = "0" * 64
+    secret_made_at = factory.LazyFunction(clock.now)
+
+
+class SignalFactory(_Factory):
+    """An accepted alert about all of the bot's pairs, received now."""
+
+    class Meta:
+        model = Signal
+
+    bot = factory.SubFactory(BotFactory)
+    kind = "webhook"
+    source = "hook"
+    verdict = "accepted"
 
 
 class AutoBuyDecisionFactory(_Factory):
@@ -575,6 +695,51 @@ class FillFactory(_Factory):
     at = factory.LazyFunction(clock.now)
 
 
+class PerpsTermsFactory(_Factory):
+    """Three times the margin of an open deal in the simulated market's perpetual."""
+
+    class Meta:
+        model = PerpsTerms
+
+    product = factory.SubFactory(ProductFactory, symbol="BTC-USD-PERP", kind="perpetual")
+    position = factory.SubFactory(
+        PositionFactory,
+        product=factory.SelfAttribute("..product"),
+        bot=None,
+        account=factory.SubFactory(AccountFactory),
+        strategy="perpetual",
+        open=True,
+    )
+    account = factory.SelfAttribute("position.account")
+    leverage = 3
+    margin_mode = "isolated"
+
+
+class BracketFactory(_Factory):
+    class Meta:
+        model = Bracket
+
+    position = factory.SelfAttribute("terms.position")
+    account = factory.SelfAttribute("position.account")
+
+    class Params:
+        terms = factory.SubFactory(PerpsTermsFactory)
+
+
+class FundingPaymentFactory(_Factory):
+    class Meta:
+        model = FundingPayment
+
+    position = factory.SelfAttribute("terms.position")
+    account = factory.SelfAttribute("position.account")
+    venue_id = factory.Sequence(lambda n: f"funding-{n}")
+    amount = Decimal("-0.5")
+    at = factory.LazyFunction(clock.now)
+
+    class Params:
+        terms = factory.SubFactory(PerpsTermsFactory)
+
+
 class UnmatchedFillFactory(_Factory):
     class Meta:
         model = UnmatchedFill
@@ -623,3 +788,43 @@ class ActionKeyFactory(_Factory):
     finished_at = factory.LazyFunction(clock.now)
     status = 200
     answer = factory.LazyFunction(lambda: {"body": "done", "type": "text/plain"})
+
+
+class DayMarkFactory(_Factory):
+    """A day that began with nothing earned."""
+
+    class Meta:
+        model = DayMark
+
+    account = factory.SubFactory(AccountFactory)
+    at = factory.LazyFunction(clock.now)
+    day = factory.LazyAttribute(lambda o: o.at.date())
+    latest_at = factory.SelfAttribute("at")
+
+
+class PanicRunFactory(_Factory):
+    """A panic sale under way; ``finished=True`` makes one that has ended well."""
+
+    class Meta:
+        model = PanicRun
+
+    class Params:
+        finished = factory.Trait(
+            status="finished", finished_at=factory.LazyFunction(clock.now), orders_left=0, deals_left=0
+        )
+
+    account = factory.SubFactory(AccountFactory)
+    actor = factory.SelfAttribute("account.owner.email")
+
+
+class PanicStepFactory(_Factory):
+    """A deal that is closed."""
+
+    class Meta:
+        model = PanicStep
+
+    run = factory.SubFactory(PanicRunFactory)
+    account = factory.SelfAttribute("run.account")
+    kind = "sell"
+    state = "done"
+    what = "BTC-USD"

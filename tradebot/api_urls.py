@@ -12,12 +12,23 @@ from accounts.api import AccountViewSet, TokenView
 from bots.api import BotViewSet, TemplateViewSet
 from bots.autobuy.api import AutoBuyViewSet
 from bots.backtesting.api import BacktestViewSet, SweepViewSet
+from bots.coin_api import CoinReviewViewSet
 from bots.deal_views import DealSettingsViewSet
+from bots.safety_api import PanicRunViewSet, StopTradingView
 from marketdata.api import ProductViewSet
 from marketdata.history_api import HistoryViewSet
 from notifications.api import EventViewSet, SocketTicketView
 from positions.api import FillViewSet, OrderViewSet, PositionViewSet
 from positions.guard.api import GuardViewSet
+from positions.portfolio.api import (
+    BalancesView,
+    LeftOutViewSet,
+    PnlView,
+    PortfolioView,
+    TransferViewSet,
+    ValueSnapshotViewSet,
+)
+from positions.unmatched_api import UnmatchedFillViewSet
 from tradebot import api_schema
 
 __all__ = ["api_schema", "router", "urlpatterns"]
@@ -26,14 +37,20 @@ router = DefaultRouter()
 router.register("accounts", AccountViewSet)
 router.register("backtests", BacktestViewSet)
 router.register("bots", BotViewSet)
+router.register("coin-reviews", CoinReviewViewSet)
 router.register("events", EventViewSet)
 router.register("fills", FillViewSet)
 router.register("history", HistoryViewSet)
+router.register("left-out", LeftOutViewSet)
 router.register("orders", OrderViewSet)
+router.register("outside-fills", UnmatchedFillViewSet)
+router.register("panic-runs", PanicRunViewSet)
 router.register("positions", PositionViewSet)
 router.register("products", ProductViewSet)
+router.register("snapshots", ValueSnapshotViewSet)
 router.register("sweeps", SweepViewSet)
 router.register("templates", TemplateViewSet, basename="template")
+router.register("transfers", TransferViewSet)
 router.include_format_suffixes = False
 
 # The documentation's script comes from an address of its own, so the strict content policy holds on its page too.
@@ -58,7 +75,11 @@ urlpatterns = [
         DealSettingsViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
         name="deal-settings",
     ),
+    path("stop-trading/", StopTradingView.as_view(), name="api_stop_trading"),
     *(re_path(rf"^accounts/(?P<pk>[0-9]+)/{address}$", view, name=name) for address, view, name in of_accounts),
+    path("balances/", BalancesView.as_view(), name="balances"),
+    path("pnl/", PnlView.as_view(), name="pnl"),
+    path("portfolio/", PortfolioView.as_view(), name="api_portfolio"),
     path("token/", TokenView.as_view(), name="api_token"),
     path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),
     path("schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="api_schema"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from marketdata.models import Product
 from marketdata.services import MarketCondition, MarketState, status
 from marketdata.wire.venues import LIVE
 from positions.models import Position
+from positions.portfolio.glance import worth_at_a_glance
 from positions.states import POSITION_ACTIVE
 from tradebot.core.models import GlobalSettings
 
@@ -54,6 +56,7 @@ NAVIGATION: Final = (
             Entry("deals", "Deals", "deals", "deals"),
             Entry("bots", "Bots", "bot", "bots"),
             Entry("history", "History", "hist", "history"),
+            Entry("perps", "Perpetuals", "perps", "perps", more=True),
             Entry("orders", "Orders", "list", "orders", more=True),
         ),
     ),
@@ -61,6 +64,7 @@ NAVIGATION: Final = (
     Group(
         "Money",
         (
+            Entry("portfolio", "Portfolio", "pie", "portfolio", more=True),
             Entry("accounts", "Accounts", "key", "accounts", more=True),
             Entry("settings", "Settings", "gear", "settings"),
         ),
@@ -70,12 +74,13 @@ NAVIGATION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The line on top that says which money moves: ``lead`` **name**. ``text``."""
+    """The line on top that says which money moves: ``lead`` **name**. ``text`` **state**."""
 
     kind: str
     lead: str
     name: str
     text: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,15 @@ class Line:
     product: Product
     price: Any
     change: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in the top bar, with its name."""
+
+    name: str
+    amount: Decimal
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +159,34 @@ class Shell:
             return Strip("sim", "Simulation.", "", "Nothing here is traded: it is tried on recorded candles.")
         if self.account is not None:
             return _strip_of(self.account)
+        stopped = [account.name for account in self.in_view if account.is_killed]
+        state = f"Stopped: {', '.join(stopped)}." if stopped else ""
         paper = sum(1 for account in self.in_view if account.is_paper)
         live = len(self.in_view) - paper
         if not self.in_view:
             return Strip("sim", "No account yet.", "", "Nothing is traded.")
         if not live:
-            return Strip("paper", "All your accounts are paper.", "", "No real money moves here.")
+            return Strip("paper", "All your accounts are paper.", "", "No real money moves here.", state)
         if not paper:
-            return Strip("live", "All your accounts are live.", "", "Orders here use real money.")
+            return Strip("live", "All your accounts are live.", "", "Orders here use real money.", state)
         return Strip(
             "live",
             "Live and paper together:",
             "",
             f"{_accounts(live)} real money, {_accounts(paper)} pretend money (dashed).",
+            state,
         )
+
+    @cached_property
+    def stoppable(self) -> list[Account]:
+        """Return the accounts that the stop switch offers: the one in view, or all that the person may act on."""
+        account = self.account
+        rows = [choice.account for choice in self.choices if choice.editable and account in (None, choice.account)]
+        return [row for row in rows if row.exchange != sources.REPLAY]
+
+    @property
+    def owns_several(self) -> bool:
+        return sum(choice.account.owner_id == self.request.user.pk for choice in self.choices) > 1
 
     @cached_property
     def open_deals(self) -> int:
@@ -174,6 +202,20 @@ class Shell:
         if GlobalSettings.load().trading_paused:
             notes.insert(0, Note("warning", "Trading is paused.", "No bot opens a deal; open deals are still managed."))
         return notes
+
+    @cached_property
+    def worth(self) -> Money | None:
+        """Return what the accounts in view are worth, live ones where there are both; None while it is not known."""
+        accounts = [account for account in self.in_view if not account.is_paper] or self.in_view
+        if not accounts:
+            return None
+        # Only the top bar's own renewal waits for a market; no page does for this figure.
+        ask = (match := self.request.resolver_match) is not None and match.url_name == "ticker"
+        found = worth_at_a_glance(accounts, "USD", ask=ask)
+        if found.amount is None:
+            return None
+        mixed = len({account.is_paper for account in self.in_view}) == 2
+        return Money("Live value" if mixed else "Value", found.amount, found.currency)
 
     @cached_property
     def ticker(self) -> list[Line]:
@@ -194,13 +236,16 @@ def _accounts(count: int) -> str:
 
 
 def _strip_of(account: Account) -> Strip:
+    state = "Stopped: nothing is bought." if account.is_killed else ""
     if not account.is_paper:
-        return Strip("live", "Live account:", account.name, "Orders here use real money.")
+        if not account.is_armed:
+            state = state or "Read-only: nothing is bought."
+        return Strip("live", "Live account:", account.name, "Orders here use real money.", state)
     if (venue := LIVE.get(account.exchange)) is not None:
-        return Strip("paper", "Paper account:", account.name, f"Pretend money at {venue.name}'s real prices.")
+        return Strip("paper", "Paper account:", account.name, f"Pretend money at {venue.name}'s real prices.", state)
     if account.exchange == sources.REPLAY:
-        return Strip("paper", "Paper account:", account.name, "Pretend money at recorded prices.")
-    return Strip("paper", "Paper account:", account.name, "Pretend money at simulated prices.")
+        return Strip("paper", "Paper account:", account.name, "Pretend money at recorded prices.", state)
+    return Strip("paper", "Paper account:", account.name, "Pretend money at simulated prices.", state)
 
 
 def _note_of(state: MarketState) -> Note:

@@ -22,26 +22,25 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from accounts.balances import balances_of
-from accounts.models import Account, PropGuardRules
+from accounts.models import Account, ExchangeCredential, PropGuardRules
 from accounts.selection import SignedInRequest, in_view
-from bots import facts as bot_facts
 from bots.models import Bot, BotProduct
 from bots.pages import finished_replays
-from marketdata import market
 from positions import figures
 from positions.cards import DealCard, deal_cards
 from positions.figures import DayProfit, OpenTotals, Period
 from positions.guard.panel import standing_of
 from positions.models import Order, Position, UnmatchedFill
+from positions.portfolio import glance, snapshots
+from positions.portfolio.charts import value_chart
+from positions.portfolio.holdings import Line, holdings_of, lines, worth_of
 from positions.states import EXIT_PURPOSES, POSITION_ACTIVE, ExitReason, OrderStatus, PositionStatus, Purpose
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, ZERO
-from tradebot.core.errors import TradebotError
 from tradebot.core.health import stale_loops
 from tradebot.core.money import amount_total
 from tradebot.core.scoping import OwnedQuerySet
-from tradebot.middleware import zone_of
+from tradebot.core.zones import zone_of
 from tradebot.templatetags.tradebot import span
 
 RANGES: Final = ((7, "7 d"), (30, "30 d"), (90, "90 d"), (365, "1 y"))
@@ -52,7 +51,6 @@ FREE_SHOWN: Final = 3
 TRADES_SHOWN: Final = 8
 NEEDS_SHOWN: Final = 6
 RECENT: Final = timedelta(hours=24)
-UNMATCHED_SHOWN_FOR: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +60,6 @@ class Tab:
     name: str
     query: str
     chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What accounts are worth in one currency at present prices; ``unknown`` names what could not be counted."""
-
-    amount: Decimal | None
-    free: list[tuple[str, Decimal]]
-    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +166,32 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
     )
     days = figures.profit_per_day(positions, now, zone, max(view.days, DAYS_SHOWN)).get(view.currency, [])
     total = realised[view.currency][Period.ALL].profit if view.currency in realised else ZERO
+    held = holdings_of(accounts)
+    glance.remember(held)
+    shown_in = "BTC" if view.currency == "BTC" else "USD"
+    curve = snapshots.curve_of(held, shown_in, view.days)
+    value = value_chart(curve, {row.day: row for row in days})
+    chosen = _curve(request.GET.get("curve", ""), value is not None)
     starts = figures.period_starts(now, zone)
     quarter = positions.filter(closed_at__gte=starts[Period.QUARTER], closed_at__lte=now)
     month = positions.filter(closed_at__gte=starts[Period.MONTH], closed_at__lte=now)
+    asked = {"curve": chosen} if "curve" in request.GET else {}
     return {
         "view": view,
         "now": now,
         "money_tabs": _money_tabs(view),
         "currency_tabs": [Tab(name, view.query(**{"in": name}), name == view.currency) for name in currencies],
-        "range_tabs": [Tab(name, view.query(days=count), count == view.days) for count, name in RANGES],
-        "value": account_value(accounts, view.currency),
+        "range_tabs": [Tab(name, view.query(days=count, **asked), count == view.days) for count, name in RANGES],
+        "value": worth_of(held, view.currency),
+        "free": free_of(lines(held, view.currency), view.currency),
+        "value_today": snapshots.today_of(curve, now),
+        "value_unit": shown_in,
+        "value_over_time": value,
+        "curve": chosen,
+        "curve_tabs": [
+            Tab(name, view.query(curve=word), word == chosen)
+            for word, name in (("value", "Value"), ("realised", "Realised"))
+        ],
         "today": _shown_and_others(realised, view.currency, Period.TODAY),
         "all_time": _shown_and_others(realised, view.currency, Period.ALL),
         "unrealised": open_by_quote.get(view.currency, OpenTotals()),
@@ -210,43 +215,10 @@ def gather(request: SignedInRequest) -> dict[str, Any]:
 # Figures ------------------------------------------------------------------------------------------------------------
 
 
-def account_value(accounts: Sequence[Account], currency: str) -> Value:
-    """Return what the accounts hold, worth in ``currency`` at the mark of each pair, and what of it is free.
-
-    A coin without a price there is named, not counted (F34). What open deals need is part of the balances, and not free
-    (F36): as the engine says it (:mod:`bots.money`).
-    """
-    held: dict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
-    balances = balances_of([account.pk for account in accounts])
-    for account in accounts:
-        for name, balance in balances.get(account.pk, {}).items():
-            held[account.exchange, name] += balance.total
-    unknown = sorted({account.name for account in accounts if account.pk not in balances})
-    prices = {exchange: _prices(exchange, currency, held) for exchange in {account.exchange for account in accounts}}
-    amount = ZERO
-    for (exchange, name), total in held.items():
-        rate = prices[exchange].get(name)
-        if total and rate is None:
-            unknown.append(name)
-        elif rate is not None:
-            amount += total * rate
-    free = bot_facts.free_of(accounts, {name for _, name in held}, clock.now())
-    shown = sorted(((name, sum_) for name, sum_ in free.items() if sum_ > ZERO), key=lambda row: row[0] != currency)
-    return Value(amount if balances else None, shown[:FREE_SHOWN], list(dict.fromkeys(unknown)))
-
-
-def _prices(exchange: str, currency: str, held: Iterable[tuple[str, str]]) -> dict[str, Decimal]:
-    """Return what one of each held coin costs in ``currency`` on ``exchange``, straight or turned round."""
-    names = {name for where, name in held if where == exchange}
-    straight = {f"{name}-{currency}": name for name in names if name != currency}
-    turned = {f"{currency}-{name}": name for name in names if name != currency}
-    try:
-        quotes = market.quotes(exchange, [*straight, *turned])
-    except TradebotError:
-        quotes = {}
-    found = {name: Decimal(1) / quotes[symbol].mark for symbol, name in turned.items() if symbol in quotes}
-    found |= {name: quotes[symbol].mark for symbol, name in straight.items() if symbol in quotes}
-    return found | {currency: Decimal(1)}
+def free_of(lines: Sequence[Line], currency: str) -> list[tuple[str, Decimal]]:
+    """Return what is free of each currency, the shown one first; what is not known is left out (F34)."""
+    free = [(line.currency, line.free) for line in lines if line.free]
+    return sorted(free, key=lambda row: row[0] != currency)[:FREE_SHOWN]
 
 
 def added_up(days: Sequence[DayProfit], total: Decimal) -> dict[str, list[Any]]:
@@ -342,7 +314,7 @@ def _trade(order: Order) -> Trade:
 
 
 def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> list[Need]:
-    """Return what waits for the reader in the accounts in view, the most urgent first. Five queries."""
+    """Return what waits for the reader in the accounts in view, the most urgent first. Seven queries."""
     found = _guard_needs(view)
     found += [_deal_need(card) for card in cards if card.note is not None]
     since = view.now - RECENT
@@ -377,20 +349,54 @@ def needs(request: SignedInRequest, view: View, cards: Iterable[DealCard]) -> li
         )
         for row in orphans
     ]
-    unmatched = UnmatchedFill.objects.filter(
-        account__in=view.account_ids, reported_at__gte=view.now - UNMATCHED_SHOWN_FOR
-    ).select_related("account")
+    unmatched = UnmatchedFill.objects.filter(account__in=view.account_ids, explanation="").select_related("account")
     found += [
         Need(
             "attention",
             "Not ours",
             f"{row.symbol} on {row.account.name}",
             f"was {'bought' if row.side == 'buy' else 'sold'} outside Tradebot; bots may find less than they expect.",
-            "account",
-            row.account_id,
-            "See the account",
+            "unmatched_fills",
+            None,
+            "Say what it was",
         )
         for row in unmatched[:NEEDS_SHOWN]
+    ]
+    found += [
+        Need(
+            "failed",
+            "Stopped",
+            row.name,
+            "was stopped: nothing is bought there.",
+            "account",
+            row.pk,
+            "Open the account",
+        )
+        for row in view.accounts
+        if row.is_killed
+    ]
+    waiting = Bot.objects.filter(
+        account__in=[row.pk for row in view.accounts if not row.is_armed and not row.is_killed]
+    )
+    counts = waiting.filter(status=Bot.Status.RUNNING).order_by().values("account_id").annotate(count=Count("id"))
+    bots = {row["account_id"]: row["count"] for row in counts}
+    found += [
+        Need(
+            "attention",
+            "Read-only",
+            row.name,
+            f"is not armed: {bots[row.pk]} running bot{'' if bots[row.pk] == 1 else 's'} may not buy.",
+            "account",
+            row.pk,
+            "Arm it",
+        )
+        for row in view.accounts
+        if row.pk in bots
+    ]
+    keys = ExchangeCredential.objects.filter(account__in=view.account_ids).exclude(problem="").select_related("account")
+    found += [
+        Need("failed", "Keys refused", row.account.name, row.problem, "account", row.account_id, "See the keys")
+        for row in keys.defer("api_key", "api_secret", "passphrase")
     ]
     return found
 
@@ -446,6 +452,11 @@ def _money_tabs(view: View) -> list[Tab]:
         Tab("Live", view.query(money="live"), not view.paper),
         Tab("Paper", view.query(money="paper"), view.paper),
     ]
+
+
+def _curve(text: str, has_value: bool) -> str:
+    """Return the curve asked for, or the value as soon as there is one."""
+    return text if text in ("value", "realised") else "value" if has_value else "realised"
 
 
 def _days(text: str, positions: OwnedQuerySet, now: datetime) -> int:

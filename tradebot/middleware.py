@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-__all__ = ["TimeZoneMiddleware", "zone_of"]
+from tradebot.core.zones import zone_of
 
-
-def zone_of(name: str) -> ZoneInfo:
-    """Return the time zone ``name``; one that this machine does not know is taken for UTC."""
-    try:
-        return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")
+__all__ = ["TimeZoneMiddleware"]
 
 
 class TimeZoneMiddleware:

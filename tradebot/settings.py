@@ -310,7 +310,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "bots.backtesting.models.JobStatus"},
+    "ENUM_NAME_OVERRIDES": {
+        "JobStatusEnum": "bots.backtesting.models.JobStatus",
+        "SideEnum": "accounts.models.SIDES",
+        "SignalKindEnum": "bots.signals.models.KINDS",
+    },
 }
 
 # Markets ------------------------------------------------------------------------------------------------------------

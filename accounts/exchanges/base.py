@@ -11,6 +11,8 @@ A venue is addressed through the account whose orders it takes. Errors say what 
 Orders are told by an :class:`OrderRef`, which carries what a venue may need to find one: not every venue finds an order
 by our client id alone. Repeating a client id never makes a second order. Amounts are exact; whatever a venue says in
 another form than a plain decimal number is no answer.
+
+A venue whose ``capabilities.perpetuals`` is true keeps :class:`PerpsVenue` besides: ask :func:`perps_of` for it.
 """
 
 from __future__ import annotations
@@ -19,24 +21,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 from marketdata.sources.base import Book, ProductInfo
-from tradebot.core.words import OrderStatus, OrderType, Side
+from tradebot.core.errors import VenueRejected
+from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, Side
 
 __all__ = [
     "NEVER_ARRIVED",
     "Balance",
     "Capabilities",
+    "ForcedClose",
+    "FundingMovement",
     "KeyPermissions",
     "Movement",
     "NewOrder",
     "OrderRef",
     "OrderReport",
+    "PerpsVenue",
     "Trade",
     "Venue",
+    "VenuePosition",
     "VenueTrade",
+    "perps_of",
 ]
 
 
@@ -65,6 +73,9 @@ class Capabilities:
     lists_movements: bool = False
     """It lists deposits and withdrawals."""
     perpetuals: bool = False
+    """It trades perpetual futures for us and keeps :class:`PerpsVenue`."""
+    stop_orders: bool = False
+    """It keeps reduce-only stop orders of perpetual positions; elsewhere our own loop watches the stop."""
     needs_passphrase: bool = False
 
 
@@ -111,6 +122,10 @@ class NewOrder:
     share), or a ``base_size`` when so much has to be bought back; everything else carries ``base_size``. ``expires_at``
     is for limit orders; None is good till cancelled. ``reference_price`` is the price that the order was decided at: on
     recordings a market order never fills better than that.
+
+    Only on perpetual products: ``leverage`` and ``margin_mode`` of an order that opens; ``reduce_only`` for one that
+    closes, which never turns a position around; ``trigger_price`` of a stop, a market order that waits until the price
+    gets there. Their defaults mean spot.
     """
 
     client_order_id: UUID
@@ -122,6 +137,10 @@ class NewOrder:
     limit_price: Decimal | None = None
     expires_at: datetime | None = None
     reference_price: Decimal | None = None
+    reduce_only: bool = False
+    leverage: int | None = None
+    margin_mode: MarginMode | None = None
+    trigger_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +195,41 @@ class Balance:
     @property
     def free(self) -> Decimal:
         return self.total - self.held
+
+
+@dataclass(frozen=True, slots=True)
+class VenuePosition:
+    """A perpetual position as its venue keeps it. ``base`` is its size, above zero; what it does not say is None."""
+
+    symbol: str
+    direction: Direction
+    base: Decimal
+    entry_price: Decimal
+    leverage: int | None = None
+    margin_mode: MarginMode | None = None
+    margin: Decimal | None = None
+    liquidation_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FundingMovement:
+    """One funding payment: received above zero, paid below. ``rate`` is a fraction of the position's value."""
+
+    external_id: str
+    symbol: str
+    amount: Decimal
+    at: datetime
+    rate: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedClose:
+    """A liquidation: an order that the venue placed against a position by itself, with all of its trades."""
+
+    symbol: str
+    side: Side
+    base: Decimal
+    report: OrderReport
 
 
 class Venue(Protocol):
@@ -253,3 +307,23 @@ class Venue(Protocol):
 
     def trades_since(self, moment: datetime) -> list[VenueTrade]:
         """Return the account's executions since ``moment``, oldest first. Raises VenueUnavailable."""
+
+
+class PerpsVenue(Venue, Protocol):
+    """A venue that trades perpetual futures (``capabilities.perpetuals``). See :func:`perps_of`."""
+
+    def positions(self) -> list[VenuePosition]:
+        """Return every open perpetual position. Raises VenueUnavailable, VenueDenied: half an answer is no answer."""
+
+    def funding_since(self, moment: datetime) -> list[FundingMovement]:
+        """Return funding paid and received since ``moment``, oldest first. Raises VenueUnavailable, VenueDenied."""
+
+    def forced_closes_since(self, moment: datetime) -> list[ForcedClose]:
+        """Return liquidations since ``moment``, oldest first, each whole. Raises VenueUnavailable, VenueDenied."""
+
+
+def perps_of(venue: Venue) -> PerpsVenue:
+    """Return the venue as one that trades perpetuals. Raises VenueRejected (``perpetuals_not_offered``)."""
+    if not venue.capabilities.perpetuals:
+        raise VenueRejected("perpetuals_not_offered", f"{venue.capabilities.name} offers no perpetual futures here.")
+    return cast(PerpsVenue, venue)

@@ -15,19 +15,19 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from accounts.exchanges.base import Venue
+from accounts.exchanges.base import Capabilities, Venue
 from accounts.models import Account, ExchangeCredential
 from marketdata.wire.venues import LIVE
 from tradebot.core.errors import MissingInformation, VenueDenied
 
-__all__ = ["register", "retire", "venue_of"]
+__all__ = ["capabilities_of", "forget", "register", "retire", "venue_by_keys", "venue_of"]
 
 Builder = Callable[[Account], Venue]
 _builders: dict[str, Builder] = {}
 
 MOST_CLIENTS: Final = 200
 """Clients kept in one process; those unused for longest go first."""
-_clients: OrderedDict[tuple[int, int, str], Venue] = OrderedDict()
+_clients: OrderedDict[tuple[int, str, int, str], Venue] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -58,11 +58,39 @@ def venue_of(account: Account) -> Venue:
     )
 
 
+def venue_by_keys(account: Account, credential: ExchangeCredential) -> Venue:
+    """Return a new connection by just these keys, stored or not, which is not kept: for trying keys out."""
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account)
+    return _built(account, credential, LIVE[account.exchange].base_url())
+
+
+def capabilities_of(account: Account) -> Capabilities | None:
+    """Return what the account's venue offers, without connecting to it; None for an exchange that we do not know."""
+    if account.is_paper:
+        from accounts.exchanges.paper import PaperVenue
+
+        return PaperVenue.capabilities
+    if (builder := _builders.get(account.exchange)) is not None:
+        return builder(account).capabilities
+    if account.exchange in LIVE:
+        from accounts.exchanges.ccxt.dialects import DIALECTS
+
+        return DIALECTS[account.exchange].capabilities
+    return None
+
+
 def retire(account_id: int) -> None:
     """Forget every client of the account: its keys were changed or deleted. Called where that is done."""
     with _lock:
         for key in [key for key in _clients if key[0] == account_id]:
             del _clients[key]
+
+
+def forget() -> None:
+    """Forget every client. For tests, whose accounts' ids are used again after a rollback."""
+    with _lock:
+        _clients.clear()
 
 
 def _live(account: Account) -> Venue:
@@ -72,7 +100,7 @@ def _live(account: Account) -> Venue:
         retire(account.pk)
         raise VenueDenied("no_keys", "This account has no keys for its exchange.", exchange=account.exchange)
     url = LIVE[account.exchange].base_url()
-    key = (account.pk, credential.version, url)
+    key = (account.pk, account.exchange, credential.version, url)
     with _lock:
         if (known := _clients.get(key)) is not None:
             _clients.move_to_end(key)

@@ -18,6 +18,11 @@ How orders fill:
 (or, with fees in base, exactly nothing on top, and the fee reduces the base received, F25). The base bought is floored
 to the product's increment (F24). A market buy may carry ``base_size`` instead, as a short's closing does.
 
+Perpetual products trade with margin in the quote currency (:mod:`~accounts.exchanges.paper_perps`): orders that open
+say leverage and margin mode, orders that close are reduce-only, stops carry a trigger price. Before any order on one
+is looked at, what is due on the account's positions is settled (:mod:`~accounts.exchanges.paper_settlement`), so nobody
+closes a position that had been liquidated by then.
+
 A price that is unknown or stale is not zero: the order is refused (``no_price``) and no balance changes. Refusals that
 depend on the moment are remembered under the client id, so that a repeat of the same id gets the same answer, whatever
 the market or the balance has done since (two callers racing with one id must not see a no and a fill).
@@ -35,15 +40,20 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
+from accounts.exchanges import paper_perps, paper_settlement
+from accounts.exchanges import perps_rules as perps
 from accounts.exchanges.base import (
     NEVER_ARRIVED,
     Balance,
     Capabilities,
+    ForcedClose,
+    FundingMovement,
     KeyPermissions,
     Movement,
     NewOrder,
     OrderRef,
     OrderReport,
+    VenuePosition,
     VenueTrade,
 )
 from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of, rest, trade_of
@@ -51,14 +61,14 @@ from accounts.exchanges.paper_ledger import Ledger, Overdrawn
 from accounts.exchanges.paper_matching import book_levels, match_resting
 from accounts.exchanges.paper_rules import Costs, never_better, reachable, slipped, walked
 from accounts.exchanges.shape import LARGEST, check_shape
-from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder, PaperTerms, PaperTrade
+from accounts.models import Account, PaperBalance, PaperEntry, PaperOrder, PaperPerp, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.sources.base import Book, BookLevel, ProductInfo, Quote
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, floor_to, plain
 from tradebot.core.errors import VenueRejected
-from tradebot.core.words import OrderStatus, OrderType, Side
+from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, Side
 
 __all__ = ["PaperVenue", "match_resting"]
 
@@ -79,7 +89,9 @@ class _Market:
 class PaperVenue:
     """The paper venue of one account; see the module for how it fills. Works in a scope that may change the account."""
 
-    capabilities: Capabilities = Capabilities("Paper", lookup_is_definitive=True, lists_movements=True)
+    capabilities: Capabilities = Capabilities(
+        "Paper", lookup_is_definitive=True, lists_movements=True, perpetuals=True, stop_orders=True
+    )
 
     def __init__(self, account: Account) -> None:
         if not account.is_paper:
@@ -146,6 +158,40 @@ class PaperVenue:
             for row in rows.order_by("pk")
         ]
 
+    def positions(self) -> list[VenuePosition]:
+        """See :meth:`PerpsVenue.positions`."""
+        rows = list(PaperPerp.objects.filter(account_id=self.account_id, base__gt=ZERO).order_by("pk"))
+        liquidations = paper_settlement.liquidation_prices(self.exchange, rows)
+        return [
+            VenuePosition(
+                symbol=row.symbol,
+                direction=Direction(row.direction),
+                base=row.base,
+                entry_price=paper_perps.holding_of(row).entry_price,
+                leverage=row.leverage,
+                margin_mode=MarginMode(row.margin_mode),
+                margin=row.margin,
+                liquidation_price=liquidations.get(row.pk),
+            )
+            for row in rows
+        ]
+
+    def funding_since(self, moment: datetime) -> list[FundingMovement]:
+        """See :meth:`PerpsVenue.funding_since`; the moment itself is included."""
+        rows = PaperEntry.objects.filter(
+            account_id=self.account_id, kind=PaperEntry.Kind.FUNDING, at__gte=moment
+        ).order_by("pk")
+        return [FundingMovement(f"paper-{row.pk}", row.symbol, row.amount, row.at, row.rate) for row in rows]
+
+    def forced_closes_since(self, moment: datetime) -> list[ForcedClose]:
+        """See :meth:`PerpsVenue.forced_closes_since`; the moment itself is included."""
+        orders = PaperOrder.objects.filter(account_id=self.account_id, is_forced=True, created_at__gte=moment)
+        reports = {report.venue_order_id: report for report in self._reports(orders)}
+        return [
+            ForcedClose(row.symbol, Side(row.side), row.filled_base, reports[str(row.venue_order_id)])
+            for row in orders.order_by("pk")
+        ]
+
     def fee_rates(self) -> tuple[Decimal, Decimal]:
         """See :meth:`Venue.fee_rates`."""
         costs = self._costs()
@@ -171,7 +217,8 @@ class PaperVenue:
 
         Raises VenueRejected: ``bad_order`` (sizes or prices that make no sense; nothing is remembered),
         ``unknown_product``, ``not_trading``, ``no_price``, ``bad_increment``, ``below_minimum``, ``bad_expiry``,
-        ``insufficient_funds``, each with the numbers behind it.
+        ``insufficient_funds``; on perpetuals ``no_position``, ``other_position``, ``bad_leverage``; each with the
+        numbers behind it.
         """
         check_shape(order)
         if (known := self._known(order.client_order_id)) is not None:
@@ -236,6 +283,8 @@ class PaperVenue:
             raise VenueRejected("no_price", f"There is no current price of {order.symbol}.")
         _check_terms(order, product, quote, now)
         levels = book_levels(self.exchange, order.symbol, order.side, now)
+        if product.is_perpetual:
+            paper_settlement.settle(self.exchange, now, [self.account_id])
         best = quote.ask if order.side is Side.BUY else quote.bid
         if self.exchange == sources.REPLAY and order.order_type is OrderType.MARKET:
             best = never_better(order.side, best, order.reference_price)
@@ -248,16 +297,20 @@ class PaperVenue:
             if (known := self._known(order.client_order_id)) is not None:
                 return _accepted(known)
             row = self._row(order, now)
+            if met.product.is_perpetual:
+                _prepare_perpetual(ledger, row, met.product)
             trade = _fill_on_arrival(ledger, row, self._costs(), met)
             row.save(force_insert=True)
             if trade is not None:
                 trade.order = row
                 trade.save(force_insert=True)
+            if row.is_perpetual:
+                paper_perps.drop_orphans(ledger, [row], ("status", "updated_at"))
             ledger.write()
             return report_of(row, [trade] if trade is not None else [])
 
     def _row(self, order: NewOrder, now: datetime) -> PaperOrder:
-        base, _, quote = order.symbol.partition("-")
+        base, quote, *_ = order.symbol.split("-")
         return PaperOrder(
             account_id=self.account_id,
             client_order_id=order.client_order_id,
@@ -270,6 +323,10 @@ class PaperVenue:
             quote_size=order.quote_size,
             limit_price=order.limit_price,
             expires_at=order.expires_at,
+            reduce_only=order.reduce_only,
+            leverage=order.leverage,
+            margin_mode=order.margin_mode or "",
+            trigger_price=order.trigger_price,
             status=OrderStatus.OPEN,
             created_at=now,
             updated_at=now,
@@ -300,18 +357,36 @@ def _accepted(report: OrderReport) -> OrderReport:
     return report
 
 
+def _check_leverage(order: NewOrder, product: Product) -> None:
+    """Raise VenueRejected unless the order says what its kind of product needs, and nothing else."""
+    if not product.is_perpetual:
+        if order.reduce_only or order.leverage is not None or order.margin_mode is not None:
+            raise VenueRejected("bad_order", f"{product.symbol} is traded without leverage.")
+        return
+    if order.base_size is None:
+        raise VenueRejected("bad_order", "Orders on perpetuals are sized in base currency.")
+    if order.reduce_only:
+        if order.leverage is not None:
+            raise VenueRejected("bad_order", "An order that only reduces has no leverage.")
+        return
+    most = min(product.max_leverage or perps.MAX_LEVERAGE, perps.MAX_LEVERAGE)
+    if order.leverage is None or order.margin_mode is None or not 1 <= order.leverage <= most:
+        raise VenueRejected(
+            "bad_leverage", f"{product.symbol} is traded with a leverage of 1 to {most} and a margin mode.", limit=most
+        )
+
+
 def _check_terms(order: NewOrder, product: Product, quote: Quote, now: datetime) -> None:
-    """Raise VenueRejected unless steps, minimums and expiry are respected."""
+    """Raise VenueRejected unless steps, minimums, leverage and expiry are respected."""
+    _check_leverage(order, product)
+    trigger = order.trigger_price
+    if trigger is not None and trigger != floor_to(trigger, product.price_increment):
+        raise _bad_price(product, trigger)
     price = order.limit_price
     if price is None:
         price = quote.ask if order.side is Side.BUY else quote.bid
     elif price != floor_to(price, product.price_increment):
-        raise VenueRejected(
-            "bad_increment",
-            f"Prices of {product.symbol} step by {plain(product.price_increment)}.",
-            increment=product.price_increment,
-            asked=price,
-        )
+        raise _bad_price(product, price)
     base, value = order.base_size, order.quote_size
     if base is not None:
         if base != floor_to(base, product.base_increment):
@@ -323,10 +398,19 @@ def _check_terms(order: NewOrder, product: Product, quote: Quote, now: datetime)
             )
         value = base * price
     for asked, minimum, currency in ((base, product.min_base, product.base), (value, product.min_quote, product.quote)):
-        if asked is not None and asked < minimum:
+        if asked is not None and asked < minimum and not order.reduce_only:
             raise _below_minimum(asked, minimum, currency)
     if order.expires_at is not None and order.expires_at <= now:
         raise VenueRejected("bad_expiry", "The order would have expired already.", expires_at=order.expires_at)
+
+
+def _bad_price(product: Product, asked: Decimal) -> VenueRejected:
+    return VenueRejected(
+        "bad_increment",
+        f"Prices of {product.symbol} step by {plain(product.price_increment)}.",
+        increment=product.price_increment,
+        asked=asked,
+    )
 
 
 def _below_minimum(asked: Decimal, minimum: Decimal, currency: str) -> VenueRejected:
@@ -339,9 +423,23 @@ def _below_minimum(asked: Decimal, minimum: Decimal, currency: str) -> VenueReje
     )
 
 
+def _prepare_perpetual(ledger: Ledger, row: PaperOrder, product: Product) -> None:
+    """Mark the order as one on a perpetual. Raises VenueRejected when the account's position does not go with it."""
+    row.is_perpetual, row.base_currency, row.quote_currency = True, product.base, product.quote
+    if not paper_perps.fits(ledger, row):
+        if row.reduce_only:
+            raise VenueRejected("no_position", f"There is no {product.symbol} position that this would reduce.")
+        raise VenueRejected(
+            "other_position", f"There is a {product.symbol} position of another direction, leverage or margin mode."
+        )
+    paper_perps.prepare(ledger, row, product)
+
+
 def _fill_on_arrival(ledger: Ledger, row: PaperOrder, costs: Costs, met: _Market) -> PaperTrade | None:
     """Fill what can be filled at once, rest what is left of a limit order. Raises Overdrawn, VenueRejected."""
     product = met.product
+    if row.trigger_price is not None:  # it waits outside the book
+        return None
     if row.limit_price is not None:
         rest(ledger, row, costs)
         levels = reachable(row.side, met.levels, row.limit_price)
@@ -359,7 +457,7 @@ def _fill_on_arrival(ledger: Ledger, row: PaperOrder, costs: Costs, met: _Market
         if row.base_size is not None
         else floor_to((row.quote_size or ZERO) / price, product.base_increment)
     )
-    if base < product.min_base or base <= ZERO:
+    if (base < product.min_base and not row.reduce_only) or base <= ZERO:
         raise _below_minimum(base, max(product.min_base, product.base_increment), product.base)
     trade = execute(ledger, row, costs, base, price, is_maker=False)
     if trade is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from accounts.exchanges import paper_perps
 from accounts.exchanges.base import OrderReport, Trade
 from accounts.exchanges.paper_ledger import Ledger
 from accounts.exchanges.paper_rules import Costs, execution, hold_for
@@ -39,7 +40,8 @@ def remaining(order: PaperOrder) -> Decimal:
 
 
 def _paying_currency(order: PaperOrder) -> str:
-    return order.quote_currency if order.side == Side.BUY else order.base_currency
+    buys_or_margin = order.side == Side.BUY or order.is_perpetual
+    return order.quote_currency if buys_or_margin else order.base_currency
 
 
 def _claim(ledger: Ledger, order: PaperOrder, hold: Decimal) -> None:
@@ -49,7 +51,11 @@ def _claim(ledger: Ledger, order: PaperOrder, hold: Decimal) -> None:
 
 def rest(ledger: Ledger, order: PaperOrder, costs: Costs) -> None:
     """Put a new limit order into the book with its hold. Raises Overdrawn."""
-    _claim(ledger, order, hold_for(order.side, remaining(order), order.limit_price or ZERO, costs))
+    if order.is_perpetual:
+        hold = paper_perps.hold_for(order, remaining(order), costs)
+    else:
+        hold = hold_for(order.side, remaining(order), order.limit_price or ZERO, costs)
+    _claim(ledger, order, hold)
     order.status = OrderStatus.OPEN
 
 
@@ -68,6 +74,8 @@ def execute(
     :func:`~accounts.exchanges.paper_rules.execution`. Raises Overdrawn for a market order that the free balance does
     not cover.
     """
+    if order.is_perpetual:
+        return _execute_perpetual(ledger, order, costs, base, price, is_maker=is_maker)
     rests = order.order_type == OrderType.LIMIT
     done = execution(
         order.side,
@@ -103,6 +111,28 @@ def execute(
     whole = order.base_size is None or remaining(order) <= ZERO
     order.status = OrderStatus.FILLED if whole else OrderStatus.PARTIALLY_FILLED
     order.updated_at = ledger.now
+    return trade
+
+
+def _execute_perpetual(
+    ledger: Ledger, order: PaperOrder, costs: Costs, base: Decimal, price: Decimal, *, is_maker: bool
+) -> PaperTrade | None:
+    """As :func:`execute`. A reduce-only order fills what there is to reduce; the rest of it is cancelled."""
+    if not paper_perps.fits(ledger, order):
+        close(ledger, order, OrderStatus.CANCELLED)
+        return None
+    if not order.reduce_only:  # its claim becomes the position's margin
+        _claim(ledger, order, min(order.hold, paper_perps.hold_for(order, remaining(order) - base, costs)))
+    trade = paper_perps.fill(ledger, order, costs, base, price, is_maker=is_maker)
+    if trade is None:
+        return None
+    order.filled_base += trade.base
+    order.filled_quote += trade.quote
+    order.fee_total += trade.fee
+    order.status = OrderStatus.PARTIALLY_FILLED if remaining(order) > ZERO else OrderStatus.FILLED
+    order.updated_at = ledger.now
+    if remaining(order) > ZERO and not paper_perps.fits(ledger, order):
+        close(ledger, order, OrderStatus.CANCELLED)
     return trade
 
 

@@ -4,6 +4,7 @@ A :class:`Ledger` lives inside one transaction. It locks the account rows first,
 two of them never wait for each other in a circle and no change is lost (F60); on SQLite the transaction itself is the
 lock. Changes are collected in memory and written together by :meth:`Ledger.write`: every change of a total has its
 entry, so the sum of a currency's entries is its balance, and neither a total nor what is free of it goes below zero.
+Positions in perpetuals, whose margin is part of what is held back, are kept here for the same reason.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from decimal import Decimal
 
 from django.db import transaction
 
-from accounts.models import Account, PaperBalance, PaperEntry, PaperTrade
+from accounts.models import Account, PaperBalance, PaperEntry, PaperPerp, PaperTrade
 from tradebot.core.decimals import ZERO, plain
 from tradebot.core.errors import NotFound, TradebotError
 
@@ -48,6 +49,8 @@ class Ledger:
         }
         self._changed: set[tuple[int, str]] = set()
         self._entries: list[PaperEntry] = []
+        self._perps: dict[tuple[int, str], PaperPerp] | None = None
+        self._moved: set[tuple[int, str]] = set()
 
     def currencies(self, account_id: int) -> list[str]:
         """Return the currencies that the account has a balance of, zero included."""
@@ -84,6 +87,8 @@ class Ledger:
         *,
         trade: PaperTrade | None = None,
         note: str = "",
+        symbol: str = "",
+        rate: Decimal | None = None,
     ) -> None:
         """Change the total by ``amount`` (signed) and note why. Nothing happens for zero. Raises Overdrawn."""
         if not amount:
@@ -102,6 +107,8 @@ class Ledger:
                 balance_after=row.total,
                 trade=trade,
                 note=note,
+                symbol=symbol,
+                rate=rate,
                 at=self.now,
             )
         )
@@ -117,11 +124,45 @@ class Ledger:
         row.held += amount
         self._changed.add((account_id, currency))
 
+    # Positions in perpetuals -----------------------------------------------------------------------------------------
+
+    def _all_perps(self) -> dict[tuple[int, str], PaperPerp]:
+        if self._perps is None:  # accounts that trade spot only do not pay for the query
+            rows = PaperPerp.objects.filter(account_id__in=list(self.accounts)).order_by("pk")
+            self._perps = {(row.account_id, row.symbol): row for row in rows}
+        return self._perps
+
+    def perp(self, account_id: int, symbol: str) -> PaperPerp | None:
+        """Return the account's open position in this perpetual, None when there is none."""
+        row = self._all_perps().get((account_id, symbol))
+        return row if row is not None and row.base else None
+
+    def perps(self, account_id: int) -> list[PaperPerp]:
+        """Return all open positions of the account, oldest first."""
+        return [row for (owner, _), row in self._all_perps().items() if owner == account_id and row.base]
+
+    def new_perp(self, account_id: int, symbol: str) -> PaperPerp:
+        """Return the row for a position that is about to open."""
+        key = (account_id, symbol)
+        return self._all_perps().setdefault(key, PaperPerp(account=self.accounts[account_id], symbol=symbol))
+
+    def move(self, row: PaperPerp) -> None:
+        """Note that the position changed."""
+        self._moved.add((row.account_id, row.symbol))
+
+    @property
+    def flattened(self) -> list[tuple[int, str]]:
+        """The positions, by account id and symbol, that changed and hold nothing any more."""
+        return [key for key in sorted(self._moved) if not self._all_perps()[key].base]
+
     def write(self) -> None:
         """Write what changed. Trades that entries point at have been saved before."""
         rows = [self._balances[key] for key in sorted(self._changed)]
         PaperBalance.objects.bulk_create([row for row in rows if row.pk is None])
         PaperBalance.objects.bulk_update([row for row in rows if row.pk is not None], ["total", "held"])
         PaperEntry.objects.bulk_create(self._entries)
+        for key in sorted(self._moved):
+            self._all_perps()[key].save()
         self._changed.clear()
+        self._moved.clear()
         self._entries = []

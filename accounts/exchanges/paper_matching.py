@@ -7,8 +7,12 @@ below a buy's limit, or whose high is above a sell's, fills it with at most :dat
 What there is to have goes to the account's oldest order first. Accounts do not compete with one another: one person's
 paper fills would otherwise depend on, and tell about, another person's orders.
 
-A fill is at exactly the limit, with the maker fee. The same market and the same orders give the same fills, in one
-look or in many. All state is in rows, so a restart changes nothing.
+A stop of a perpetual position waits outside the book: when the market reaches its trigger price it is executed as a
+market order, before anything else of that look. What remains of a bracket whose other leg closed the position is
+cancelled with that fill.
+
+A fill of a limit order is at exactly the limit, with the maker fee. The same market and the same orders give the same
+fills, in one look or in many. All state is in rows, so a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +27,11 @@ import numpy as np
 import structlog
 from django.db import transaction
 
+from accounts.exchanges import paper_perps
 from accounts.exchanges.base import OrderReport
 from accounts.exchanges.paper_fills import close, costs_of, execute, remaining, report_of
 from accounts.exchanges.paper_ledger import Ledger
-from accounts.exchanges.paper_rules import CANDLE_SHARE, Costs, reachable, trades_through
+from accounts.exchanges.paper_rules import CANDLE_SHARE, Costs, never_better, reachable, slipped, trades_through, walked
 from accounts.models import Account, PaperOrder, PaperTerms, PaperTrade
 from marketdata import market, sources
 from marketdata.models import Product
@@ -114,14 +119,18 @@ def _match(look: _Look, order_ids: Mapping[int, Sequence[int]]) -> dict[int, lis
             found = look.fill(ledger, symbol, group, costs_of(terms.get(account_id)))
             trades += found
             changed |= {trade.order_id for trade in found}
+            changed |= {order.pk for order in group if order.status not in WORKING}
             for order in group:
                 if order.status in WORKING and order.expires_at is not None and order.expires_at <= look.now:
                     close(ledger, order, OrderStatus.EXPIRED)
                     changed.add(order.pk)
+        dropped = paper_perps.drop_orphans(ledger, orders, CHANGING)
+        changed |= {order.pk for order in dropped}
         PaperTrade.objects.bulk_create(trades)
         ledger.write()
         PaperOrder.objects.bulk_update([o for o in orders if o.pk in changed or look.moves_marks], CHANGING)
-        return _reports([order for order in orders if order.pk in changed])
+        elsewhere = [order for order in dropped if order not in orders]
+        return _reports([order for order in orders if order.pk in changed] + elsewhere)
 
 
 def _reports(orders: Sequence[PaperOrder]) -> dict[int, list[OrderReport]]:
@@ -156,6 +165,11 @@ def _limit(order: PaperOrder) -> Decimal:
     return order.limit_price or ZERO
 
 
+def _stops_first(orders: Sequence[PaperOrder]) -> list[PaperOrder]:
+    """Return the orders with stops in front, otherwise as they are: what protects comes before what earns."""
+    return sorted(orders, key=lambda order: order.trigger_price is None)
+
+
 # Live markets --------------------------------------------------------------------------------------------------------
 
 
@@ -164,11 +178,11 @@ class _LiveLook(_Look):
         self,
         now: datetime,
         quotes: Mapping[str, Quote],
-        increments: Mapping[str, Decimal],
+        products: Mapping[str, Product],
         levels: Mapping[tuple[str, str], Sequence[BookLevel]],
     ) -> None:
         super().__init__(now)
-        self.quotes, self.increments, self.levels = quotes, increments, levels
+        self.quotes, self.products, self.levels = quotes, products, levels
 
     def concerns(self, order: PaperOrder) -> bool:
         return super().concerns(order) or self._crossed(order)
@@ -180,22 +194,36 @@ class _LiveLook(_Look):
     def fill(self, ledger: Ledger, symbol: str, orders: Sequence[PaperOrder], costs: Costs) -> list[PaperTrade]:
         taken = {Side.BUY.value: ZERO, Side.SELL.value: ZERO}
         trades = []
-        for order in orders:
-            if super().concerns(order) or not self._crossed(order):
+        for order in _stops_first(orders):
+            if super().concerns(order) or not self._crossed(order) or order.status not in WORKING:
                 continue
             base = remaining(order)
+            if order.trigger_price is not None:
+                if trade := execute(ledger, order, costs, base, self._at_market(order, costs), is_maker=False):
+                    trades.append(trade)
+                continue
             if levels := self.levels.get((symbol, order.side)):
                 offered = sum((level.size for level in reachable(order.side, levels, _limit(order))), ZERO)
-                increment = self.increments.get(symbol)
+                product = self.products.get(symbol)
                 left = max(ZERO, offered - taken[order.side])
-                base = min(base, floor_to(left, increment) if increment is not None else ZERO)
+                base = min(base, floor_to(left, product.base_increment) if product is not None else ZERO)
             if trade := execute(ledger, order, costs, base, _limit(order), is_maker=True):
                 taken[order.side] += base
                 trades.append(trade)
         return trades
 
+    def _at_market(self, order: PaperOrder, costs: Costs) -> Decimal:
+        """Return what a triggered stop is executed at: as a market order at this moment."""
+        quote = self.quotes[order.symbol]
+        best = BookLevel(quote.ask if order.side == Side.BUY else quote.bid, remaining(order))
+        price = walked(self.levels.get((order.symbol, order.side)) or (best,), base=remaining(order))
+        return slipped(order.side, price, costs.slippage, self.products[order.symbol].price_increment)
+
 
 def _crosses(order: PaperOrder, quote: Quote) -> bool:
+    if order.trigger_price is not None:
+        buys = order.side == Side.BUY
+        return quote.ask >= order.trigger_price if buys else ZERO < quote.bid <= order.trigger_price
     if order.side == Side.BUY:
         return ZERO < quote.ask <= _limit(order)
     return quote.bid >= _limit(order)
@@ -209,8 +237,9 @@ def _live_look(exchange: str, orders: Sequence[PaperOrder], now: datetime) -> _L
         if (quote := quotes.get(order.symbol)) is not None and _crosses(order, quote)
     }
     levels = {key: found for key in sorted(crossed) if (found := book_levels(exchange, *key, now))}
-    products = Product.objects.filter(exchange=exchange, symbol__in=[symbol for symbol, _ in levels]) if levels else ()
-    return _LiveLook(now, quotes, {row.symbol: row.base_increment for row in products}, levels)
+    symbols = {symbol for symbol, _ in levels} | {order.symbol for order in orders if order.trigger_price is not None}
+    products = Product.objects.filter(exchange=exchange, symbol__in=symbols) if symbols else ()
+    return _LiveLook(now, quotes, {row.symbol: row for row in products}, levels)
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------
@@ -232,8 +261,13 @@ class _Recording:
         """Return the indexes of candles that reach the limit of any of the orders, by a generous margin."""
         lows, highs = self.candles.low, self.candles.high
         hit = np.zeros(len(lows), dtype=np.bool_)
-        buys = [float(_limit(order)) for order in orders if order.side == Side.BUY]
-        sells = [float(_limit(order)) for order in orders if order.side == Side.SELL]
+        limits = [order for order in orders if order.trigger_price is None]
+        buys = [float(_limit(order)) for order in limits if order.side == Side.BUY]
+        sells = [float(_limit(order)) for order in limits if order.side == Side.SELL]
+        for order in orders:
+            if order.trigger_price is not None:
+                far = float(order.trigger_price)
+                hit |= highs >= far * (1 - 1e-9) if order.side == Side.BUY else lows <= far * (1 + 1e-9)
         if buys:
             hit |= lows < max(buys) * (1 + 1e-9)
         if sells:
@@ -251,7 +285,15 @@ class _Recording:
             return False
         step = self.product.price_increment
         low, high = (from_float(float(column[index]), step) for column in (self.candles.low, self.candles.high))
+        if order.trigger_price is not None:
+            return high >= order.trigger_price if order.side == Side.BUY else low <= order.trigger_price
         return trades_through(order.side, _limit(order), low, high)
+
+    def at_market(self, order: PaperOrder, index: int, costs: Costs) -> Decimal:
+        """Return what a stop that the candle triggered is executed at: its trigger, or the open if that was worse."""
+        step = self.product.price_increment
+        price = never_better(order.side, order.trigger_price or ZERO, from_float(float(self.candles.open[index]), step))
+        return slipped(order.side, price, costs.slippage, step)
 
 
 class _ReplayLook(_Look):
@@ -275,8 +317,13 @@ class _ReplayLook(_Look):
         for index in recording.crossing(orders):
             volume = from_float(float(recording.candles.volume[index]), increment)
             left = floor_to(volume * CANDLE_SHARE, increment)
-            for order in orders:
+            for order in _stops_first(orders):
                 if order.status not in WORKING or not recording.trades_through(order, index):
+                    continue
+                if order.trigger_price is not None:
+                    price = recording.at_market(order, index, costs)
+                    if trade := execute(ledger, order, costs, remaining(order), price, is_maker=False):
+                        trades.append(trade)
                     continue
                 base = min(left, remaining(order))
                 if trade := execute(ledger, order, costs, base, _limit(order), is_maker=True):

@@ -25,7 +25,8 @@ def check_shape(order: NewOrder) -> None:
         raise VenueRejected("bad_order", "An order has a base size; only a market buy may have a quote size instead.")
     if is_limit != (order.limit_price is not None):
         raise VenueRejected("bad_order", "A limit order has a limit price, a market order has none.")
-    for number in (*sizes, *([order.limit_price] if order.limit_price is not None else [])):
+    prices = [price for price in (order.limit_price, order.trigger_price) if price is not None]
+    for number in (*sizes, *prices):
         if not isinstance(number, Decimal) or not number.is_finite() or not ZERO < number <= LARGEST:
             raise VenueRejected("bad_order", f"{number} is not an amount above zero and up to {plain(LARGEST)}.")
         if number != round(number, MOST_PLACES):
@@ -34,3 +35,5 @@ def check_shape(order: NewOrder) -> None:
         raise VenueRejected("bad_order", "That is no product.")
     if order.expires_at is not None and (not is_limit or order.expires_at.tzinfo is None):
         raise VenueRejected("bad_order", "Only limit orders expire, at an aware time.")
+    if order.trigger_price is not None and (is_limit or not order.reduce_only):
+        raise VenueRejected("bad_order", "Only a reduce-only market order has a trigger price.")

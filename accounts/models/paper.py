@@ -14,13 +14,15 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO
 from tradebot.core.money import AmountField
 from tradebot.core.scoping import OwnedModel
-from tradebot.core.words import OrderStatus, OrderType, Side
+from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, Side
 
-__all__ = ["PaperBalance", "PaperEntry", "PaperOrder", "PaperTerms", "PaperTrade"]
+__all__ = ["PaperBalance", "PaperEntry", "PaperOrder", "PaperPerp", "PaperTerms", "PaperTrade"]
 
 ORDER_STATUSES = [(s.value, s.value.replace("_", " ")) for s in OrderStatus]
 SIDES = [(s.value, s.value) for s in Side]
 ORDER_TYPES = [(s.value, s.value) for s in OrderType]
+DIRECTIONS = [(d.value, d.value) for d in Direction]
+MARGIN_MODES = [(m.value, m.value) for m in MarginMode]
 _PERCENT = [MinValueValidator(ZERO), MaxValueValidator(Decimal(5))]
 
 
@@ -91,6 +93,13 @@ class PaperOrder(OwnedModel):
     matched_until = models.BigIntegerField(
         null=True, help_text="Opening time, Unix seconds, of the last candle it was matched with."
     )
+    # Orders on perpetual products only.
+    is_perpetual = models.BooleanField(default=False)
+    reduce_only = models.BooleanField(default=False)
+    leverage = models.PositiveSmallIntegerField(null=True)
+    margin_mode = models.CharField(max_length=8, choices=MARGIN_MODES, blank=True)
+    trigger_price = AmountField(null=True, help_text="Of a stop: where the market has to get before it is executed.")
+    is_forced = models.BooleanField(default=False, help_text="A liquidation: placed by the venue, not by the account.")
     created_at = models.DateTimeField(default=clock.now)
     updated_at = models.DateTimeField(default=clock.now)
 
@@ -127,6 +136,46 @@ class PaperTrade(OwnedModel):
         return f"{self.base} at {self.price}"
 
 
+class PaperPerp(OwnedModel):
+    """A paper account's position in one perpetual; with ``base`` zero there is none at present.
+
+    Its ``margin`` is part of what the quote currency's balance holds back. What it earns or costs is in the journal.
+    """
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="paper_perps")
+    symbol = models.CharField(max_length=40)
+    quote_currency = models.CharField(max_length=20)
+    direction = models.CharField(max_length=5, choices=DIRECTIONS, default=Direction.LONG)
+    base = AmountField(default=ZERO)
+    entry_quote = AmountField(default=ZERO, help_text="What its base was worth when it was opened.")
+    leverage = models.PositiveSmallIntegerField(default=1)
+    margin_mode = models.CharField(max_length=8, choices=MARGIN_MODES, default=MarginMode.ISOLATED)
+    margin = AmountField(default=ZERO, help_text="Claimed of the balance for it.")
+    maintenance_pct = AmountField(help_text="Percent of its value below which it is liquidated.")
+    funding_hours = models.PositiveSmallIntegerField()
+    price_increment = AmountField(help_text="The product's step of prices.")
+    funded_until = models.DateTimeField(default=clock.now, help_text="Funding due up to here has been settled.")
+    settled_until = models.DateTimeField(default=clock.now, help_text="Liquidation has been looked at up to here.")
+    opened_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="paper_perp_per_symbol"),
+            models.CheckConstraint(
+                condition=Q(base__gte=ZERO) & Q(entry_quote__gte=ZERO) & Q(margin__gte=ZERO),
+                name="paper_perp_not_below_zero",
+            ),
+            models.CheckConstraint(
+                condition=Q(base__gt=ZERO) | (Q(margin=ZERO) & Q(entry_quote=ZERO)), name="paper_perp_flat_is_empty"
+            ),
+        ]
+        indexes = [models.Index(fields=["symbol"], name="paper_perp_open", condition=Q(base__gt=ZERO))]
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.base} {self.symbol}"
+
+
 class PaperEntry(OwnedModel):
     """Append-only journal of a paper account: the sum of a currency's entries is its balance."""
 
@@ -136,6 +185,8 @@ class PaperEntry(OwnedModel):
         RESET = "reset", "Reset"
         TRADE = "trade", "Trade"
         FEE = "fee", "Fee"
+        PROFIT = "profit", "Profit or loss of a perpetual"
+        FUNDING = "funding", "Funding"
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="paper_entries")
     currency = models.CharField(max_length=20)
@@ -143,6 +194,8 @@ class PaperEntry(OwnedModel):
     amount = AmountField(help_text="Signed change of the total.")
     balance_after = AmountField()
     trade = models.ForeignKey(PaperTrade, models.PROTECT, null=True, blank=True, related_name="entries")
+    symbol = models.CharField(max_length=40, blank=True, help_text="Of funding: the perpetual that it was for.")
+    rate = AmountField(null=True, blank=True, help_text="Of funding: the rate, as a fraction of the value.")
     note = models.CharField(max_length=200, blank=True)
     at = models.DateTimeField(default=clock.now)
 

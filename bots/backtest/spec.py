@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from accounts.exchanges.paper_rules import Costs
+from bots.strategies.heard import NO_SIGNALS, Heard
 from marketdata.series import Candles, FloatArray, IntArray
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import Timeframe
@@ -29,7 +30,8 @@ class Cancelled(Exception):
 class Pair:
     """One pair: its terms and its closed candles by timeframe, ``Spec.timeframe`` among them, gaps filled.
 
-    ``cache`` keeps indicators and condition states between runs over the same candles, as a sweep makes them.
+    ``cache`` keeps indicators and condition states between runs over the same candles, as a sweep makes them. ``heard``
+    is what the bot was told about the pair, by kind of signal; without a bot every source counts as silent.
     """
 
     terms: ProductTerms
@@ -37,6 +39,7 @@ class Pair:
     category: str = ""
     is_stable_pair: bool = False
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    heard: Heard = field(default_factory=lambda: NO_SIGNALS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 from bots.backtest.spec import Pair
 from bots.conditions import Condition, StateArray
 from bots.strategies.base import InMemoryMarketView
+from bots.strategies.heard import HeardView
 from marketdata.series import BoolArray, Candles, FloatArray, IntArray, traded_in_a_day
 from marketdata.sources.base import Quote
 from marketdata.terms import ProductTerms
@@ -84,7 +85,7 @@ class Track:
         self.offset = (int(self.candles.time[0]) + self.step - first_look) // self.step
         self.last = self.offset + len(self.candles) - 1
         self.close: FloatArray = self.candles.close
-        self.full = InMemoryMarketView(pair.terms, pair.candles, cache=pair.cache)
+        self.full = HeardView(InMemoryMarketView(pair.terms, pair.candles, cache=pair.cache), pair.heard)
         self.view = View(self)
         self._closed: dict[Timeframe, IntArray] = {}
         self._signed: FloatArray | None = None

@@ -19,6 +19,7 @@ from bots.models import Bot, BotTemplate
 from bots.strategies.describe import settings_facts
 from marketdata import history, sources
 from marketdata.history import Coverage
+from marketdata.indicators import spec_of
 from marketdata.models import HistoryDownload, Product
 from marketdata.timeframes import Timeframe
 from marketdata.wire.venues import LIVE
@@ -131,6 +132,21 @@ class RunForm:
     @property
     def is_recording(self) -> bool:
         return self.draft.exchange == sources.REPLAY
+
+    @property
+    def signals_note(self) -> str:
+        """Return which signals the run will use, where its rules ask for any."""
+        if self.parsed is None or self.settings is None:
+            return ""
+        asked = strategies.get_strategy(self.settings.strategy).required_signals(self.parsed)
+        if not asked:
+            return ""
+        kinds = " and ".join(spec_of(kind).label for kind in asked)
+        if self.bot is None:
+            return (
+                f"{kinds}: this run is of no saved bot, so no signal counts as received and the value is 0 throughout."
+            )
+        return f"{kinds}: the signals that “{self.bot.name}” has received and that are still kept are used."
 
     @property
     def shown_facts(self) -> list[Any]:
@@ -286,7 +302,8 @@ def _products(draft: RunDraft) -> list[Product]:
 
 def _suggestions(draft: RunDraft, quote: str) -> list[str]:
     """Return pairs to choose from: those with candles first, then those of well-known currencies."""
-    rows = Product.objects.filter(exchange=draft.exchange).exclude(symbol__in=draft.symbols)
+    spot = Product.objects.filter(exchange=draft.exchange, kind=Product.Kind.SPOT)
+    rows = spot.exclude(symbol__in=draft.symbols)
     if quote:
         rows = rows.filter(quote=quote)
     held = set(rows.filter(series__isnull=False).values_list("symbol", flat=True))

@@ -19,7 +19,9 @@ from accounts.models import PaperTerms, User
 from bots import coins, strategies
 from bots.backtest.spec import Pair, Spec
 from bots.models import Backtest, Bot, BudgetKind, Sweep
+from bots.signals.stored import BotSignals, heard_between, reach_of
 from bots.strategies.base import Strategy
+from bots.strategies.heard import NO_SIGNALS
 from marketdata import coins as coin_book
 from marketdata import history, sources
 from marketdata.models import CandleSeries, Product
@@ -191,6 +193,12 @@ def _products(exchange: str, symbols: Iterable[str]) -> list[Product]:
     if unknown := [symbol for symbol in wanted if symbol not in found]:
         raise InvalidInput("unknown_pair", f"{unknown[0]} is not known on the market {exchange}.", field="symbols")
     products = [found[symbol] for symbol in wanted]
+    if perpetual := next((product for product in products if product.is_perpetual), None):
+        raise InvalidInput(
+            "perpetual_pair",
+            f"{perpetual.symbol} is a perpetual future: a backtest knows neither margin nor funding nor liquidation.",
+            field="symbols",
+        )
     quotes = sorted({product.quote for product in products})
     if len(quotes) > 1:
         raise InvalidInput(
@@ -423,7 +431,8 @@ def load(job: Backtest | Sweep, parsed: Any, still_wanted: Callable[[], None] | 
     held = store.coverage([product.pk for product in products])
     book = coin_book.load({code for product in products for code in (product.base, product.quote)})
     categories = coins.categories(job.owner_id, [product.base for product in products])
-    pairs, warnings, total, missing = [], [], 0, 0
+    signals, warnings = _signals(job, strategy, parsed)
+    pairs, total, missing = [], 0, 0
     for product in products:
         candles, notes = _candles_of(product, held.get(product.pk, {}), needed, frame, job.start, job.end)
         in_range = candles[frame].time >= job.start
@@ -439,11 +448,33 @@ def load(job: Backtest | Sweep, parsed: Any, still_wanted: Callable[[], None] | 
                 candles,
                 category=categories.get(product.base, ""),
                 is_stable_pair=book.is_stable_pair(product.base, product.quote),
+                heard=NO_SIGNALS if signals is None else signals.about(product.pk),
             )
         )
         if still_wanted is not None:
             still_wanted()
     return Loaded(tuple(pairs), warnings, total, missing)
+
+
+def _signals(job: Backtest | Sweep, strategy: Strategy, parsed: Any) -> tuple[BotSignals | None, list[str]]:
+    """Return what the job's bot was told, None where the rules ask for no signal or there is no bot, and notes."""
+    asked = strategy.required_signals(parsed)
+    if not asked:
+        return None, []
+    kinds = " and ".join(sorted(asked))
+    found = heard_between(job.owner, job.bot_id, job.start, job.end, reach_of(asked)) if job.bot_id else None
+    if found is None:
+        return None, [
+            f"Signals ({kinds}): this run is not of a saved bot, so none has come: their value is 0 throughout."
+        ]
+    name, signals = found
+    first = signals.first_of(asked)
+    if first is None or first >= job.end:
+        return signals, [f"Signals ({kinds}): “{name}” had received none by the end, so conditions on them never hold."]
+    notes = [f"Signals ({kinds}): those that “{name}” has received and that are still kept were used."]
+    if first > job.start:
+        notes.append(f"Before {_day(int(first))}, when the first one came, conditions on signals are unknown.")
+    return signals, notes
 
 
 def _candles_of(

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel
 
-from bots.conditions import Condition, Since, StateArray, condition_states
+from bots.conditions import Asked, Condition, Since, StateArray, condition_states
 from marketdata.indicators import spec_of
 from marketdata.series import Candles, FloatArray, closed_count
 from marketdata.sources.base import Quote
@@ -157,7 +157,8 @@ class OpenContext:
     ``direction``), ``committed_quote`` what its open deals of that direction have spent, ``free_quote`` and
     ``free_base`` the account's balances without holds and without what is reserved for others. ``largest_minimum`` is
     the largest minimum order in quote among the bot's pairs; None uses this pair's. ``open_deals`` counts this bot's
-    active positions of ``direction``, pending ones included. ``since`` is what was judged for this direction.
+    active positions of ``direction``, pending ones included. ``account_closed`` says why the account takes no risk, if
+    it does not. ``since`` is what was judged for this direction.
     ``volume_24h`` is in quote, ``category`` the coin's category for this owner ("" is unreviewed) and
     ``is_stable_pair`` says that both coins are stable.
     """
@@ -174,6 +175,7 @@ class OpenContext:
     largest_minimum: Decimal | None = None
     bot_active: bool = True
     trading_paused: bool = False
+    account_closed: Literal["", "read_only", "stopped"] = ""
     last_closed_at: datetime | None = None
     since: Since | None = None
     direction: Direction = Direction.LONG
@@ -343,6 +345,8 @@ class ReasonCode(StrEnum):
     # Not allowed
     BOT_STOPPED = "bot_stopped"
     TRADING_PAUSED = "trading_paused"
+    ACCOUNT_READ_ONLY = "account_read_only"
+    ACCOUNT_STOPPED = "account_stopped"
     DEAL_LIMIT = "deal_limit"
     PAIR_DEAL_LIMIT = "pair_deal_limit"
     COOLDOWN = "cooldown"
@@ -466,6 +470,8 @@ class Strategy:
     manage: Callable[[Any, DealView, MarketView, datetime, FeeRates], Decision]
     required_series: Callable[[Any], dict[Timeframe, int]]
     presets: tuple[Preset, ...]
+    required_signals: Callable[[Any], Mapping[str, Asked]] = lambda _settings: {}
+    """What the settings ask for, by kind of signal."""
 
     def settings_from_json(self, data: Mapping[str, Any]) -> Any:
         """Return validated settings. Raises InvalidInput naming the first field at fault, all in ``detail``."""

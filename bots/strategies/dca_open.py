@@ -95,6 +95,12 @@ class _Look:
             return self._refuse(ReasonCode.BOT_STOPPED, "the bot is stopped: it manages its deals and opens none")
         if ctx.trading_paused:
             return self._refuse(ReasonCode.TRADING_PAUSED, "the operator has paused new deals everywhere")
+        if ctx.account_closed == "stopped":
+            return self._refuse(ReasonCode.ACCOUNT_STOPPED, "the account was stopped: its owner has to arm it again")
+        if ctx.account_closed:
+            return self._refuse(
+                ReasonCode.ACCOUNT_READ_ONLY, "the account is read-only: its owner has to arm it for trading first"
+            )
         if ctx.open_deals >= settings.max_active_deals:
             return self._refuse(
                 ReasonCode.DEAL_LIMIT,

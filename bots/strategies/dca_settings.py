@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, PlainSerializer, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from bots.conditions import Condition, Operator, Tree, mirror
+from bots.conditions import Asked, Condition, Operator, Tree, mirror, required_signals
 from bots.sizing import (
     BaseOrderType,
     DeviationReference,
@@ -512,6 +512,11 @@ class DcaSettings(SettingsModel):
             is_own = self.short_conditions is ShortConditions.OWN
             trees[Direction.SHORT] = own if is_own else (mirror(written[0]), mirror(written[1]), mirror(written[2]))
         return trees
+
+    @cached_property
+    def signals(self) -> dict[str, Asked]:
+        """Return what the conditions ask for, by kind of signal; empty for most settings."""
+        return required_signals(tree for direction in self.directions for tree in self._trees[direction])
 
     @cached_property
     def shape(self) -> Shape:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from bots.conditions import required_series
+from bots.conditions import Asked, required_series
 from bots.strategies.base import Strategy
 from bots.strategies.dca_manage import manage
 from bots.strategies.dca_open import decide_open
 from bots.strategies.dca_settings import PRESETS, DcaSettings
 from marketdata.timeframes import Timeframe
 
-__all__ = ["STRATEGY", "decide_open", "manage", "needed_series"]
+__all__ = ["STRATEGY", "decide_open", "manage", "needed_series", "needed_signals"]
 
 
 def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
@@ -24,6 +25,11 @@ def needed_series(settings: DcaSettings) -> dict[Timeframe, int]:
     return wanted
 
 
+def needed_signals(settings: DcaSettings) -> Mapping[str, Asked]:
+    """Return what these settings ask for, by kind of signal."""
+    return settings.signals
+
+
 STRATEGY: Final = Strategy(
     name="indicator_dca",
     label="DCA with indicators",
@@ -33,4 +39,5 @@ STRATEGY: Final = Strategy(
     manage=manage,
     required_series=needed_series,
     presets=PRESETS,
+    required_signals=needed_signals,
 )

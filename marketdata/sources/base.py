@@ -23,7 +23,11 @@ TWO = Decimal(2)
 
 @dataclass(frozen=True, slots=True)
 class ProductInfo:
-    """A product as its venue describes it. Increments and minimums are above zero; ``volume_24h`` is in base."""
+    """A product as its venue describes it. Increments and minimums are above zero; ``volume_24h`` is in base.
+
+    The last three are a perpetual's, None where its venue does not say: the highest leverage, the margin below which a
+    position is liquidated (percent of its value), and how many hours lie between two fundings.
+    """
 
     symbol: str
     base: str
@@ -37,6 +41,9 @@ class ProductInfo:
     kind: str = "spot"
     volume_24h: float | None = None
     price_change_24h: float | None = None
+    max_leverage: int | None = None
+    maintenance_pct: Decimal | None = None
+    funding_hours: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("price_increment", "base_increment", "quote_increment"):
@@ -131,3 +138,11 @@ class MarketSource(ABC):
     @abstractmethod
     def book(self, symbol: str, depth: int = 50) -> Book:
         """Return the best ``depth`` levels of each side. Raises VenueUnavailable, NotFound."""
+
+    def funding_rate(self, symbol: str, at: datetime) -> Decimal:
+        """Return the funding of a perpetual that falls due at ``at``, as a fraction of a position's value.
+
+        Above zero longs pay shorts, below zero the other way round. A market that charges none (recordings hold no
+        rates) says zero; one that charges and cannot say raises VenueUnavailable.
+        """
+        return Decimal(0)

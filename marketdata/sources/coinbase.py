@@ -38,6 +38,7 @@ REQUESTS_PER_SECOND: Final = 10
 PARALLEL_TICKERS: Final = 4
 PRODUCTS_PER_REQUEST: Final = 100
 LONGEST_RETRY_AFTER_SECONDS: Final = 10.0
+IMPATIENT_TIMEOUT: Final = (3.05, 5.0)
 MARKET_PATH: Final = "/api/v3/brokerage/market"
 
 GRANULARITY: Final = {
@@ -159,6 +160,22 @@ class CoinbaseSource(MarketSource):
             raise outages[0]
         return quotes
 
+    def price_list(self) -> dict[str, Decimal]:
+        """See :meth:`MarketSource.price_list`: the product list carries prices, so one request tells all of them.
+
+        A person waits for this answer, so it is asked for once, and not for long. Products that are delisted or closed
+        for good show their last price for ever; they have none here.
+        """
+        found: dict[str, Decimal] = {}
+        for row in self._product_rows({"product_type": "SPOT"}, patient=False):
+            if str(row.get("status", "")).lower() not in ("online", "") or row.get("is_disabled"):
+                continue
+            try:
+                found[str(row["product_id"])] = _price(row, "price")
+            except (KeyError, VenueUnavailable):  # no trade yet: unknown, not zero (F34)
+                continue
+        return found
+
     def book(self, symbol: str, depth: int = 50) -> Book:
         """See :meth:`MarketSource.book`."""
         answer = self._get(f"{MARKET_PATH}/product_book", {"product_id": symbol, "limit": str(depth)})
@@ -172,14 +189,6 @@ class CoinbaseSource(MarketSource):
             tuple(sorted(asks, key=lambda level: level.price)),
             clock.now(),
         )
-
-    def price_list(self) -> dict[str, Decimal]:
-        """See :meth:`MarketSource.price_list`: the product list carries prices, so one request has all of them."""
-        found: dict[str, Decimal] = {}
-        for row in self._product_rows({"product_type": "SPOT"}):
-            if row.get("price") not in (None, "", "0"):
-                found[str(row.get("product_id"))] = _price(row, "price")
-        return found
 
     def _ticker(self, symbol: str, asked_at: datetime, figures: tuple[float | None, float | None]) -> Quote:
         answer = self._get(f"{MARKET_PATH}/products/{quoted(symbol, safe='')}/ticker", {"limit": "1"})
@@ -205,12 +214,13 @@ class CoinbaseSource(MarketSource):
             log.warning("coinbase.day_figures_failed", error=error.message)
         return found
 
-    def _product_rows(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _product_rows(self, parameters: Mapping[str, Any], *, patient: bool = True) -> list[dict[str, Any]]:
         """Every page of the product list; a page that fails fails the whole (F66)."""
         rows: list[dict[str, Any]] = []
         cursor = ""
         while True:
-            answer = self._get(f"{MARKET_PATH}/products", {**parameters, **({"cursor": cursor} if cursor else {})})
+            paged = {**parameters, **({"cursor": cursor} if cursor else {})}
+            answer = self._get(f"{MARKET_PATH}/products", paged, patient=patient)
             rows += _rows(answer, "products")
             paging = answer.get("pagination")
             if not isinstance(paging, dict) or not paging.get("has_next"):
@@ -230,21 +240,24 @@ class CoinbaseSource(MarketSource):
                 self._session.mount("http://", adapter)
             return self._session
 
-    def _get(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _get(self, path: str, parameters: Mapping[str, Any], *, patient: bool = True) -> dict[str, Any]:
+        """Ask until there is an answer; with ``patient=False`` once, and not for long."""
         try:
+            if not patient:
+                return self._get_once(path, parameters, IMPATIENT_TIMEOUT)
             for attempt in stamina.retry_context(
                 on=_when_to_retry, attempts=self.attempts, timeout=45.0, wait_initial=0.5, wait_max=8.0
             ):
                 with attempt:
-                    return self._get_once(path, parameters)
+                    return self._get_once(path, parameters, self.timeout)
         except _TryAgain as error:
             raise VenueUnavailable("unavailable", f"Coinbase did not answer: {error}", path=path) from error
         raise AssertionError("unreachable")
 
-    def _get_once(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _get_once(self, path: str, parameters: Mapping[str, Any], timeout: tuple[float, float]) -> dict[str, Any]:
         self.limiter.acquire()
         try:
-            answer = self._http().get(self.base_url + path, params=parameters, timeout=self.timeout)
+            answer = self._http().get(self.base_url + path, params=parameters, timeout=timeout)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _TryAgain(type(error).__name__) from error
         except requests.RequestException as error:

@@ -66,6 +66,9 @@ class ReplaySource(MarketSource):
                 kind=row.kind,
                 volume_24h=row.volume_24h,
                 price_change_24h=row.price_change_24h,
+                max_leverage=row.max_leverage,
+                maintenance_pct=row.maintenance_pct,
+                funding_hours=row.funding_hours,
             )
             for row in Product.objects.filter(exchange=REPLAY)
         ]

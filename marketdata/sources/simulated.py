@@ -12,6 +12,8 @@ How a price comes about:
 * Inside a minute the price runs straight from the opening to one extreme, to the other, to the next minute's opening.
   Where the extremes lie is hashed as well. A candle is thus known without walking through its seconds, and every
   quote of a minute lies within that minute's candle.
+* A perpetual costs what its coin does, plus a small premium that swings around zero; its funding is the mean premium
+  of the hours before, within bounds, plus a little interest, as on real markets.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ OCTAVES: Final = (
     (86_400, 0.1800),
 )
 WICK: Final = 0.0012
+FUNDING_HOURS: Final = 8
+PERPETUAL_LEVERAGE: Final = 10
+PERPETUAL_MAINTENANCE: Final = Decimal(2)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -72,6 +77,7 @@ class _Listing:
     min_base: str
     min_quote: str
     spread: float
+    is_perpetual: bool = False
 
 
 COINS: Final = {
@@ -99,7 +105,22 @@ LISTINGS: Final = {
     "LINK-BTC": _Listing(8, 4, "0.01", "0.00001", 0.0008),
     "ADA-BTC": _Listing(8, 2, "0.01", "0.00001", 0.0010),
     "XLM-BTC": _Listing(8, 2, "0.01", "0.00001", 0.0010),
+    "BTC-USD-PERP": _Listing(1, 4, "0.0001", "10", 0.0002, is_perpetual=True),
+    "ETH-USD-PERP": _Listing(2, 3, "0.001", "10", 0.0003, is_perpetual=True),
 }
+
+# Perpetuals: time scale in minutes and size of the premium's swings; bounds of the funding rate and what it adds.
+PREMIUM_OCTAVES: Final = ((30, 0.0002), (600, 0.0006))
+FUNDING_MINUTES: Final = FUNDING_HOURS * 60
+FUNDING_BOUND: Final = 0.0005
+FUNDING_INTEREST: Final = 0.0001
+FUNDING_STEP: Final = Decimal("0.000001")
+
+
+def _pair(symbol: str) -> tuple[str, str]:
+    """Return base and quote of a symbol; a perpetual's third part names no currency."""
+    base, quote, *_ = symbol.split("-")
+    return base, quote
 
 
 def _key(seed: int, *words: str) -> np.uint64:
@@ -154,7 +175,8 @@ class SimulatedSource(MarketSource):
         """Return the listed products with their 24 hour figures at the clock's moment."""
         found = []
         for symbol, listing in LISTINGS.items():
-            base, quote = symbol.split("-")
+            base, quote = _pair(symbol)
+            is_perpetual = listing.is_perpetual
             volume, change = self._day(symbol, clock.now())
             found.append(
                 ProductInfo(
@@ -168,6 +190,10 @@ class SimulatedSource(MarketSource):
                     min_quote=Decimal(listing.min_quote),
                     volume_24h=volume,
                     price_change_24h=change,
+                    kind="perpetual" if is_perpetual else "spot",
+                    max_leverage=PERPETUAL_LEVERAGE if is_perpetual else None,
+                    maintenance_pct=PERPETUAL_MAINTENANCE if is_perpetual else None,
+                    funding_hours=FUNDING_HOURS if is_perpetual else None,
                 )
             )
         return found
@@ -206,23 +232,32 @@ class SimulatedSource(MarketSource):
         now = clock.now()
         return {symbol: self.quote(symbol, now) for symbol in symbols if symbol in LISTINGS}
 
+    def price_list(self) -> dict[str, Decimal]:
+        """See :meth:`MarketSource.price_list`: worked out, without the figures of the day that quotes carry."""
+        now = clock.now()
+        return {symbol: self._rounded(symbol, self._price(symbol, now.timestamp())) for symbol in LISTINGS}
+
     def quote(self, symbol: str, at: datetime) -> Quote:
         """Return the quote of ``symbol`` at the moment ``at``. Raises NotFound for an unlisted symbol."""
         listing = self._listing(symbol)
         price = self._price(symbol, at.timestamp())
         increment = Decimal(1).scaleb(-listing.price_places)
-        last = from_float(float(np.round(price, listing.price_places)), increment)
+        last = self._rounded(symbol, price)
         bid = floor_to(Decimal(repr(price * (1 - listing.spread / 2))), increment)
         ask = ceil_to(Decimal(repr(price * (1 + listing.spread / 2))), increment)
         volume, change = self._day(symbol, at)
         return Quote(symbol, bid, max(ask, bid + increment), last, at.astimezone(UTC), volume, change)
+
+    def _rounded(self, symbol: str, price: float) -> Decimal:
+        places = LISTINGS[symbol].price_places
+        return from_float(float(np.round(price, places)), Decimal(1).scaleb(-places))
 
     def book(self, symbol: str, depth: int = 50) -> Book:
         """Return a book around the present quote: levels thicken with their distance, sizes follow the turnover."""
         listing = self._listing(symbol)
         now = clock.now()
         quote = self.quote(symbol, now)
-        base, _ = symbol.split("-")
+        base, _ = _pair(symbol)
         increment = Decimal(1).scaleb(-listing.price_places)
         step = max(increment, floor_to(quote.last * Decimal("0.0001"), increment))
         size_step = Decimal(1).scaleb(-listing.base_places)
@@ -241,6 +276,14 @@ class SimulatedSource(MarketSource):
 
         return Book(symbol, side("bid", quote.bid, -1), side("ask", quote.ask, 1), quote.at)
 
+    def funding_rate(self, symbol: str, at: datetime) -> Decimal:
+        """See :meth:`MarketSource.funding_rate`. Any moment, always the same for it."""
+        if not self._listing(symbol).is_perpetual:
+            return Decimal(0)
+        premium = float(self._premium(symbol, int(at.timestamp()) // MINUTE - FUNDING_MINUTES, FUNDING_MINUTES).mean())
+        rate = min(max(premium, -FUNDING_BOUND), FUNDING_BOUND) + FUNDING_INTEREST
+        return from_float(rate, FUNDING_STEP)
+
     def _listing(self, symbol: str) -> _Listing:
         try:
             return LISTINGS[symbol]
@@ -257,15 +300,25 @@ class SimulatedSource(MarketSource):
 
     def _minute_prices(self, symbol: str, first: int, count: int) -> Floats:
         """Unrounded price at full minutes."""
-        base, quote = symbol.split("-")
-        prices: Floats = np.exp(self._coin_log(base, first, count) - self._coin_log(quote, first, count))
+        base, quote = _pair(symbol)
+        logs = self._coin_log(base, first, count) - self._coin_log(quote, first, count)
+        if LISTINGS[symbol].is_perpetual:
+            logs += self._premium(symbol, first, count)
+        prices: Floats = np.exp(logs)
         return prices
+
+    def _premium(self, symbol: str, first: int, count: int) -> Floats:
+        """How far a perpetual stands above its coin at full minutes, in log units."""
+        total = np.zeros(count)
+        for scale, size in PREMIUM_OCTAVES:
+            total += size * _lattice(_key(self.seed, symbol, "premium", str(scale)), first, count, scale)
+        return total
 
     def _minutes(self, symbol: str, first: int, count: int) -> _Minutes:
         opens, closes, highs, lows = self._paths(symbol, first, count)
         minutes = np.arange(first, first + count, dtype=np.int64)
         places = LISTINGS[symbol].price_places
-        base, quote = symbol.split("-")
+        base, quote = _pair(symbol)
         liveliness = 0.3 + 1.4 * _uniform(_key(self.seed, symbol, "volume"), minutes)
         liveliness *= 1.0 + 250.0 * np.abs(closes / opens - 1.0)
         dollars = COINS[base].turnover * (0.25 if quote not in ("USD", "USDC") else 1.0)

@@ -25,10 +25,11 @@ from functools import cache as remembered
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
+from cryptography.exceptions import UnsupportedAlgorithm
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
-__all__ = ["Exchanged", "NoAnswer", "Wrong", "client_of", "exchanging"]
+__all__ = ["Exchanged", "NoAnswer", "Unsigned", "Wrong", "client_of", "exchanging"]
 
 CONNECT_SECONDS: Final = 3.05
 LARGEST_ANSWER: Final = 64 * 1024 * 1024
@@ -37,6 +38,10 @@ CHUNK: Final = 256 * 1024
 
 class NoAnswer(Exception):
     """There was no complete answer. Whether the request was carried out is not known if ``sent``."""
+
+
+class Unsigned(Exception):
+    """The keys cannot sign: they are not in the form that the venue gives them out. Nothing was sent."""
 
 
 class Wrong(Exception):
@@ -100,6 +105,7 @@ class _Transport:
         safe_number: Any
         handle_http_status_code: Any
     session: Any
+    signing: threading.Lock
     base_url: str
     read_seconds: float
     number = Decimal  # what ccxt makes of each number in an answer
@@ -123,6 +129,14 @@ class _Transport:
 
     def set_last_request(self, request: Any) -> None:
         """Nothing is kept: a request holds a signature, and several threads share the client."""
+
+    def sign(self, path: Any, api: Any = "public", method: str = "GET", params: Any = None, *more: Any) -> Any:
+        """ccxt's, with its many ways to fail at a key made one, which says nothing of the key."""
+        try:
+            with self.signing:  # some venues want numbers that only grow
+                return super().sign(path, api, method, params or {}, *more)  # type: ignore[misc]
+        except (ArithmeticError, LookupError, TypeError, ValueError, UnsupportedAlgorithm):
+            raise Unsigned("the keys are not in the venue's form") from None
 
     def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Send one request and return its decoded answer. Raises NoAnswer, Wrong, and what ccxt makes of errors."""
@@ -249,6 +263,7 @@ def client_of(
     client.session = _session()
     client.on_json_response = decoded
     client.has = {**client.has, "fetchCurrencies": False}
+    client.signing = threading.Lock()
     client.base_url, client.read_seconds = base_url.rstrip("/"), read_seconds
     hostname = str(getattr(client, "hostname", "") or "")
     client.urls = {**client.urls, "api": _moved(client.urls["api"], default_url, client.base_url, hostname)}

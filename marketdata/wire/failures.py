@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from marketdata.wire.client import Exchanged, NoAnswer, Wrong
+from marketdata.wire.client import Exchanged, NoAnswer, Unsigned, Wrong
 from tradebot.core.errors import VenueDenied, VenueError, VenueRejected, VenueThrottled, VenueUnavailable, VenueUnknown
 
 __all__ = ["FAMILIES", "Act", "Meaning", "Refusal", "is_outage", "translated"]
@@ -82,6 +82,8 @@ FAMILIES: Final[tuple[tuple[str, Meaning, str], ...]] = (
 """ccxt's error families, the special before the general, with what they say and our code. A generic ``ExchangeError``
 is not among them: it says nothing."""
 
+ANSWERS: Final = ("unknown_order", "unknown_product", "not_found")
+"""Refusals that answer a question; any other refusal of a read says that it was not answered."""
 SERVER_FAILED: Final = 500
 UNCLEAR: Final = (408, 409, 425)
 """Answers in the four hundreds after which a write may still have been carried out."""
@@ -114,17 +116,8 @@ def translated(
 ) -> VenueError:
     """Return our error for what ``venue`` (its name) did. ``numbers`` are what the request was about."""
     facts = {"venue": venue, "request": f"{wire.method} {wire.path}".strip(), "status": wire.status, **numbers}
-    if isinstance(error, Wrong):
-        return _failed(act, wire, "wrong_address", f"{venue}: {error}.", facts)
-    if wire.requests == 0:
-        # ccxt itself found the request wrong before anything was sent.
-        meaning, code = family_of(error) or (Meaning.NO, "bad_request")
-        return _by_meaning(meaning, code, act, wire, venue, _short(error, venue), facts, nothing_sent=True)
-    if not wire.sent:
-        text = f"{venue} cannot be reached."
-        if act is Act.READ:
-            return VenueUnavailable("unreachable", text, **facts)
-        return VenueThrottled("unreachable", f"{text} Nothing was sent.", **facts)
+    if wire.requests == 0 or not wire.sent or isinstance(error, Wrong):
+        return _unsent(error, wire, act, venue, facts)
     if wire.status in SLOWER:
         return _by_meaning(Meaning.SLOWER, "throttled", act, wire, venue, "", facts)
     if not wire.complete or wire.status is None:
@@ -142,6 +135,22 @@ def translated(
         return _by_meaning(Meaning.NO, "bad_request", act, wire, venue, "", facts)
     code = "malformed_answer" if isinstance(error, NoAnswer) else "unclear_answer"
     return _failed(act, wire, code, f"{venue} sent an answer that we cannot place.", facts)
+
+
+def _unsent(error: Exception, wire: Exchanged, act: Act, venue: str, facts: dict[str, Any]) -> VenueError:
+    """Return the error for what never reached the venue, or reached somebody else."""
+    if isinstance(error, Unsigned):
+        return VenueDenied("keys_unreadable", f"The keys are not in the form in which {venue} gives them out.", **facts)
+    if isinstance(error, Wrong):
+        return _failed(act, wire, "wrong_address", f"{venue}: {error}.", facts)
+    if wire.requests == 0:
+        # ccxt itself found the request wrong before anything was sent.
+        meaning, code = family_of(error) or (Meaning.NO, "bad_request")
+        return _by_meaning(meaning, code, act, wire, venue, _short(error, venue), facts, nothing_sent=True)
+    text = f"{venue} cannot be reached."
+    if act is Act.READ:
+        return VenueUnavailable("unreachable", text, **facts)
+    return VenueThrottled("unreachable", f"{text} Nothing was sent.", **facts)
 
 
 def _failed(act: Act, wire: Exchanged, code: str, text: str, facts: dict[str, Any]) -> VenueError:
@@ -173,6 +182,8 @@ def _by_meaning(
         return VenueThrottled(code, f"{venue} refused the request's time{said}", **facts)
     if meaning is Meaning.FAILED and not nothing_sent:
         return _failed(act, wire, code, f"{venue} failed{said}", facts)
+    if act is Act.READ and code not in ANSWERS:
+        return VenueUnavailable(code, f"{venue} did not understand the question{said}", **facts)
     return VenueRejected(code, f"{venue} said no{said}", **facts)
 
 

@@ -95,7 +95,7 @@ LIVE: Final = {
             "KRAKEN_URL",
             "https://api.kraken.com",
             # A counter for each key: it holds 15 and is paid back at one in three seconds. One public request a second.
-            Allowance(Rate(7, 15), Rate(20), Rate(1)),
+            Allowance(Rate(12, 20), Rate(20), Rate(1)),
             720,
             _frames("1m 5m 15m 30m 1h 4h 1d"),
         ),
@@ -109,7 +109,12 @@ LIVE: Final = {
             1000,
             _frames("1m 3m 5m 15m 30m 1h 2h 4h 6h 12h 1d 1w"),
             (50, 200),
-            {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot", "createMarketBuyOrderRequiresPrice": False},
+            {
+                "fetchMarkets": {"types": ["spot"]},
+                "defaultType": "spot",
+                "enableUnifiedMargin": False,
+                "enableUnifiedAccount": True,  # known, so that ccxt does not ask
+            },
         ),
         VenueInfo(
             "okx",
@@ -121,7 +126,7 @@ LIVE: Final = {
             300,
             _frames("1m 3m 5m 15m 30m 1h 2h 4h"),
             (50, 100, 400),
-            {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot", "createMarketBuyOrderRequiresPrice": False},
+            {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
         ),
     )
 }

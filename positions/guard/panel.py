@@ -133,6 +133,6 @@ def gather(request: SignedInRequest, account: Account, bound: Mapping[str, Any])
         "stop_form": StopForm(expected=account.name, auto_id="stop_%s"),
     }
     if owned and account.archived_at is None:
-        context["limits_form"] = LimitsForm(instance=rows, auto_id="limits_%s")
+        context["guard_form"] = LimitsForm(instance=rows, auto_id="guard_%s")
         context["release_form"] = ReleaseForm(expected=account.name, auto_id="release_%s")
     return context

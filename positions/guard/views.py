@@ -24,12 +24,12 @@ def guard_limits(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change the limits, or switch the guard on or off."""
     account = views.own_account(request, pk)
     rows = service.rules_of(account) or PropGuardRules(account=account)
-    form = LimitsForm(request.POST, instance=rows, auto_id="limits_%s")
+    form = LimitsForm(request.POST, instance=rows, auto_id="guard_%s")
     return views.carry_out(
         request,
         account,
         form,
-        "limits_form",
+        "guard_form",
         lambda: limits.change_rules(account, request.user.email, **form.changes()),
         "The loss limits are saved.",
     )

@@ -101,7 +101,7 @@ const CENTS = ["USD", "EUR", "GBP", "CHF", "CAD", "AUD", "SGD", "USDC", "USDT", 
 const rounded = (text, currency) => Number(text).toFixed(CENTS.includes(currency) ? 2 : 8);
 const make = (tag, className, text) => Object.assign(document.createElement(tag), { className, textContent: text ?? "" });
 
-function toast(title, line, { paper, kind = "", href, result, stays = false }) {
+function toast(title, line, { paper, kind = "", href, action = "Open the deal", result, stays = false }) {
   const place = document.getElementById("toasts");
   if (!place) return;
   const box = make("div", `tb-toast ${kind}${paper ? " paper" : ""}`);
@@ -111,7 +111,7 @@ function toast(title, line, { paper, kind = "", href, result, stays = false }) {
   if (paper !== undefined) head.append(make("span", `st ${paper ? "paper" : "live"}`, paper ? "Paper" : "Live"));
   body.append(head, make("div", "s muted num", line));
   if (result) body.append(result);
-  if (href) body.append(Object.assign(make("a", "s", "Open the deal"), { href }));
+  if (href) body.append(Object.assign(make("a", "s", action), { href }));
   const close = Object.assign(make("button", "btn quiet", "×"), { type: "button" });
   close.setAttribute("aria-label", "Close");
   close.addEventListener("click", () => box.remove());
@@ -142,5 +142,8 @@ document.body.addEventListener("order_fill", ({ detail }) => {
   });
 });
 document.body.addEventListener("notification", ({ detail }) => {
-  if (detail?.message) toast("Needs you", detail.message, { kind: "failed", stays: true });
+  if (!detail?.message) return;
+  if (detail.level === "info") return toast("For your information", detail.message, {});
+  const link = detail.unmatched_fill_id ? { href: "/outside-fills/", action: "Say what it was" } : {};
+  toast("Needs you", detail.message, { kind: "failed", stays: true, ...link });
 });

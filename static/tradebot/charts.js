@@ -168,6 +168,65 @@ register("realised", (element, values) => {
   return follow(element, plot, height);
 });
 
+/** Value over time and, stepped and dashed, what was put in; a dashed upright with words marks a deposit or withdrawal,
+ *  a triangle a day won (below the line) or lost (above it). Days without a reading leave a gap. */
+register("value", (element, values) => {
+  const height = () => Math.max(280, element.clientHeight - 12);
+  const marks = (plot) => {
+    const g = plot.ctx, k = devicePixelRatio, { left, top, width, height: tall } = plot.bbox;
+    g.save();
+    g.beginPath();
+    g.rect(left, top - 14 * k, width, tall + 14 * k);
+    g.clip();
+    g.font = `${11 * k}px ${font()}`;
+    g.textAlign = "left";
+    g.textBaseline = "alphabetic";
+    let free = -Infinity;
+    values.marks.forEach(({ t, text }) => {
+      const x = plot.valToPos(t, "x", true);
+      g.strokeStyle = color("ink-2");
+      g.lineWidth = k;
+      g.setLineDash([3 * k, 3 * k]);
+      g.beginPath();
+      g.moveTo(x, top);
+      g.lineTo(x, top + tall);
+      g.stroke();
+      const wide = g.measureText(text).width, at = x + wide + 8 * k > left + width ? x - wide - 4 * k : x + 4 * k;
+      if (at < free) return; // words never cover words; the list of transfers has them all
+      g.fillStyle = color("ink-2");
+      g.fillText(text, at, top + tall - 5 * k);
+      free = at + wide + 6 * k;
+    });
+    g.setLineDash([]);
+    values.t.forEach((t, i) => {
+      const won = values.won[i];
+      if (!won || values.value[i] === null) return;
+      const x = plot.valToPos(t, "x", true), y = plot.valToPos(values.value[i], "y", true) + won * 13 * k;
+      g.fillStyle = color(won > 0 ? "profit" : "loss");
+      g.beginPath();
+      g.moveTo(x - 4 * k, y);
+      g.lineTo(x + 4 * k, y);
+      g.lineTo(x, y - won * 6.4 * k);
+      g.fill();
+    });
+    g.restore();
+  };
+  const plot = new window.uPlot({
+    width: inner(element), height: height(), legend: { show: false }, cursor: { y: false }, padding: [18, 24, 0, 0],
+    axes: [
+      axis({ grid: { show: false }, space: 80, values: (_, ticks) => ticks.map(day) }),
+      axis(amounts),
+    ],
+    series: [
+      {},
+      { stroke: color("accent"), width: 2, fill: color("accent", 0.07), points: { show: values.t.length < 3, size: 6, fill: color("accent") } },
+      { stroke: color("ink-3"), width: 1.5, dash: [5, 4], paths: window.uPlot.paths.stepped({ align: 1 }), points: { show: false } },
+    ],
+    hooks: { draw: [marks] },
+  }, [values.t, values.value, values.put_in], element);
+  return follow(element, plot, height);
+});
+
 /** Realised profit of each day as bars, gains above the line and losses below it. */
 register("days", (element, values) => {
   const height = () => 242;

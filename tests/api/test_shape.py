@@ -18,10 +18,12 @@ from tests.factories import (
     BacktestFactory,
     BotFactory,
     BotTemplateFactory,
+    CoinReviewFactory,
     DecisionFactory,
     EventFactory,
     FillFactory,
     HistoryDownloadFactory,
+    LeftOutFactory,
     OrderFactory,
     PaperEntryFactory,
     PaperOrderFactory,
@@ -30,6 +32,8 @@ from tests.factories import (
     ProductFactory,
     SweepFactory,
     SweepPointFactory,
+    TransferFactory,
+    ValueSnapshotFactory,
 )
 from tradebot.api_urls import router
 
@@ -42,6 +46,7 @@ def grow(people: People, number: int) -> None:
         bot = BotFactory(account=people.account, products=products)
         DecisionFactory(bot=bot)
         BotTemplateFactory(owner=people.ann)
+        CoinReviewFactory(owner=people.ann, code=f"C{bot.pk}")
         EventFactory(user=people.ann, account=people.account)
         BacktestFactory(owner=people.ann, bot=bot, status="finished")
         SweepPointFactory(sweep=SweepFactory(owner=people.ann, bot=bot))
@@ -52,6 +57,9 @@ def grow(people: People, number: int) -> None:
         OrderFactory(position=deal, status="open")
         trade = PaperTradeFactory(order=PaperOrderFactory(account=people.account))
         PaperEntryFactory(account=people.account, kind="trade", trade=trade)
+        TransferFactory(account=people.account)
+        ValueSnapshotFactory(account=AccountFactory(owner=people.ann))
+        LeftOutFactory(account=people.account)
 
 
 def queries(client: APIClient, path: str) -> tuple[int, int]:

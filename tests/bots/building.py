@@ -20,6 +20,7 @@ from bots.strategies.base import (
 )
 from bots.strategies.dca_settings import DcaSettings
 from marketdata.series import Candles, oldest_first
+from marketdata.signals import Signals
 from marketdata.timeframes import Timeframe
 from positions.ledger import FillFact, Totals, totals
 from positions.states import Direction, OrderType, Purpose
@@ -52,6 +53,16 @@ def candles(closes: Sequence[float], timeframe: Timeframe = Timeframe.M1, start:
         np.minimum(opens, close),
         close,
         np.ones(len(close)),
+    )
+
+
+def told(*moments: float, confidence: float = 80, action: int = 1, since: float | None = None) -> Signals:
+    """Return signals received at these moments (Unix seconds, rising), all alike; known of from the first one on."""
+    return Signals(
+        np.array(moments, dtype=np.float64),
+        np.full(len(moments), float(confidence)),
+        np.full(len(moments), action, dtype=np.int64),
+        since if since is not None else min(moments, default=float("inf")),
     )
 
 

@@ -30,7 +30,8 @@ from marketdata.series import Candles, FloatArray, from_rows, oldest_first, resa
 from marketdata.timeframes import DAY_SECONDS, Timeframe
 from tests.bots.building import START, TERMS
 
-LINES = [(spec.name, output) for spec in INDICATORS.values() for output in spec.outputs]
+# What follows from signals is looked at over time in test_signal_conditions.py.
+LINES = [(spec.name, output) for spec in INDICATORS.values() if not spec.is_private for output in spec.outputs]
 SHORT: dict[str, dict[str, float]] = {
     "macd": {"fast": 3, "slow": 6, "signal": 3},
     "ema_cross": {"fast": 3, "slow": 6},
@@ -319,7 +320,8 @@ def test_the_same_question_has_the_same_key_and_another_one_another() -> None:
 
 # Mirroring ----------------------------------------------------------------------------------------------------------
 
-TURNED = [name for name, spec in INDICATORS.items() if spec.mirroring is not Mirroring.NONE]
+TURNED = [name for name, spec in INDICATORS.items() if spec.mirroring in (Mirroring.NEGATE, Mirroring.FROM_HUNDRED)]
+KEPT = [name for name, spec in INDICATORS.items() if spec.mirroring is Mirroring.NONE]
 
 
 @pytest.mark.parametrize("indicator", TURNED)
@@ -346,7 +348,7 @@ def test_f45_a_mirrored_rule_says_of_a_mirrored_market_what_the_rule_says(indica
         assert ahead.tolist() == back.tolist()
 
 
-@pytest.mark.parametrize("indicator", [name for name in INDICATORS if name not in TURNED])
+@pytest.mark.parametrize("indicator", KEPT)
 def test_f45_what_has_no_other_side_stays_as_it_is_when_mirrored(indicator: str) -> None:
     kept = condition(indicator, ">", 1)
     mixed = mirror(tree(kept, condition("rsi", "<", 30)))

@@ -29,12 +29,11 @@ from bots.sizing import (
     ladder_fault,
     ladder_report,
     minimum_order_quote,
-    quote_value,
     safety_order_levels,
     smallest_deal_budget,
 )
 from bots.strategies.base import ProductTerms
-from positions.ledger import profit_pct
+from positions.ledger import profit_pct, quote_value
 from positions.states import Direction, Purpose
 from tests.bots.building import GOLDEN, TERMS, D, fill, holding, settings
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO

@@ -12,9 +12,11 @@ from django.test import Client
 
 from bots.conditions import Condition, Join, Operator, Tree, evaluate, vocabulary
 from bots.strategies.dca_settings import DcaSettings
+from bots.strategies.heard import HeardView
 from marketdata.indicators import INDICATORS
+from marketdata.signals import SignalKind
 from marketdata.timeframes import Timeframe
-from tests.bots.building import candles, view
+from tests.bots.building import START, candles, told, view
 from tests.factories import AccountFactory, PaperTermsFactory, UserFactory
 
 WORDS: dict[str, tuple[str, list[str]]] = {
@@ -96,7 +98,8 @@ def test_f42_the_vocabulary_is_the_registry() -> None:
 @pytest.mark.parametrize("indicator", INDICATORS)
 @pytest.mark.parametrize("operator", Operator)
 def test_f42_the_engine_judges_everything_that_is_offered(indicator: str, operator: Operator) -> None:
-    look = view(series={Timeframe.M1: candles([100 + index % 7 for index in range(300)])})
+    shared = view(series={Timeframe.M1: candles([100 + index % 7 for index in range(300)])})
+    look = HeardView(shared, {kind.value: told(START + 600) for kind in SignalKind})
     for output in INDICATORS[indicator].outputs:
         rule = Condition(indicator=indicator, timeframe=Timeframe.M1, operator=operator, value=1, output=output)
         (check,) = evaluate(Tree(items=(rule,)), look).checks

@@ -34,7 +34,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import exchange_audit, steps
-from tests.chaos.exchange_world import SPEED, Life, Time, live, open_venue, passing, populate
+from tests.chaos.exchange_world import (
+    BOTS_PER_ACCOUNT,
+    SPEED,
+    Life,
+    Time,
+    live,
+    open_venue,
+    passing,
+    populate,
+    refresh_balances,
+    remember_prices,
+)
 from tests.chaos.killer import forked, use_database, wait_for
 from tests.venue.control import RemoteVenue
 
@@ -51,6 +62,8 @@ IMPORTED_ONCE = (
 )
 """What workers need, imported before they are forked, so that kills fall into their work."""
 LIVES_PER_EPISODE = 50
+SETTLING = 3
+"""How often reconciliation has its turn at the end, 70 seconds apart: grace periods and leases end by then."""
 START = 1_800_000_000.0
 RANDOM, NONE = "at random", "not killed"
 ORDERS, LOOKS = r"/orders$", "/historical/"
@@ -171,8 +184,8 @@ def run_life(plan: Plan, remote: RemoteVenue, database: Path, notes: Path) -> No
 class Episode:
     """A venue, a database and the lives of their workers."""
 
-    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report) -> None:
-        self.number, self.seed, self.report = number, seed, report
+    def __init__(self, number: int, seed: int, folder: Path, empty: Path, report: Report, bots: int) -> None:
+        self.number, self.seed, self.report, self.bots = number, seed, report, bots
         self.folder = folder / f"episode-{number}"
         self.folder.mkdir()
         self.database = self.folder / "db.sqlite3"
@@ -186,7 +199,7 @@ class Episode:
         try:
             self.clock = Time(time.time(), START)
             self._tell_time()
-            self._aside("populate", partial(_populate, self.remote))
+            self._aside("populate", partial(_populate, self.remote, self.bots))
             protected: dict[str, Any] = {}
             for number in range(0, lives, AT_ONCE):
                 self._trouble()
@@ -260,9 +273,10 @@ class Episode:
         """Let nothing go wrong any more, and give reconciliation its turns."""
         self.report.faults.update(self.remote.faults_happened())
         self.remote.clear_faults()
-        for _ in range(4):
+        for _ in range(SETTLING):
             self._jump(70)
-            self._aside("settle", partial(_settle, self.remote))
+            self._aside("wait", _reconcile)
+        self._aside("settle", partial(_settle, self.remote))
 
     def _aside(self, name: str, work: Any) -> str:
         """Do something in a process of its own that nobody kills; return what it wrote."""
@@ -298,8 +312,8 @@ class Episode:
             shutil.rmtree(self.folder)
 
 
-def _populate(remote: RemoteVenue) -> str:
-    populate(remote)
+def _populate(remote: RemoteVenue, bots: int) -> str:
+    populate(remote, bots=bots)
     return ""
 
 
@@ -307,14 +321,31 @@ def _watch() -> str:
     return json.dumps(exchange_audit.watch())
 
 
-def _settle(remote: RemoteVenue) -> str:
-    from positions import reconcile, strangers
+def _reconcile() -> str:
+    from positions import reconcile
 
-    for _ in range(3):
-        reconcile.monitor_resting()
-        reconcile.reconcile_all()
+    reconcile.monitor_resting()
+    reconcile.reconcile_all()
+    return ""
+
+
+def _settle(remote: RemoteVenue) -> str:
+    """Let the loops have their turns undisturbed, then compare the books."""
+    from bots import engine
+    from positions import reconcile, strangers
+    from tradebot.core import clock
+
+    reconcile.settle_at_start()
+    remember_prices(remote)
+    refresh_balances()
+    since = clock.now()
+    engine.dispatch(lambda chunk: engine.run_chunk(chunk))
+    for _ in range(2):
+        _reconcile()
     strangers.report_all_strangers()
-    return json.dumps(exchange_audit.audit(remote).__dict__)
+    found = exchange_audit.audit(remote)
+    found.problems += exchange_audit.not_watched(since)
+    return json.dumps(found.__dict__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -322,6 +353,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-episode", type=int, default=LIVES_PER_EPISODE)
+    parser.add_argument("--bots", type=int, default=BOTS_PER_ACCOUNT, help="for each of the four accounts")
     parser.add_argument("--markdown", type=Path, help="write the report there")
     options = parser.parse_args(argv)
     import django
@@ -348,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     while left > 0:
         number += 1
         count = min(left, options.per_episode)
-        Episode(number, rng.randrange(1 << 30), folder, empty, report).run(count)
+        Episode(number, rng.randrange(1 << 30), folder, empty, report, options.bots).run(count)
         left -= count
     report.seconds = time.monotonic() - started
     text = "\n".join(report.lines())

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -149,6 +150,20 @@ def _check_deals(found: Audit) -> None:
             found.problems.append(f"deal {deal.pk} has more than one working exit")
         if deal.status == "failed" and deal.base_bought:
             found.problems.append(f"deal {deal.pk} is failed and holds {deal.base_bought}")
+
+
+def not_watched(since: datetime) -> list[str]:
+    """Return the bots that nobody has looked at since then, or whose look failed: no kill may leave one behind (F2)."""
+    from bots.models import Bot
+    from tradebot.core.scoping import all_accounts
+
+    with all_accounts("chaos asks who is looked after"):
+        rows = Bot.objects.filter(status="running")
+        return [
+            f"bot {row.pk} was looked at {row.last_checked_at}, not since {since}: {row.last_error}"
+            for row in rows
+            if row.last_error or row.last_checked_at is None or row.last_checked_at < since
+        ]
 
 
 def _check_balances(found: Audit, remote: RemoteVenue, fills: list[Any]) -> None:

@@ -121,7 +121,13 @@ def populate(remote: RemoteVenue, *, accounts: int | None = None, bots: int = BO
             name = f"{person} {number}"
             key = remote.open_account(name, {"USD": START_USD})
             with detached("chaos makes its world"):
-                account = Account.objects.create(owner=user, name=name, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+                account = Account.objects.create(
+                    owner=user,
+                    name=name,
+                    kind=Account.Kind.EXCHANGE,
+                    exchange="coinbase",
+                    trading_state=Account.TradingState.ARMED,
+                )
                 ExchangeCredential.objects.create(
                     account=account, api_key=Secret(key["name"]), api_secret=Secret(key["secret"])
                 )
@@ -171,20 +177,15 @@ def passing(time_of_market: Time) -> Iterator[None]:
 
 def live(life: Life, remote: RemoteVenue, told: Callable[[str], None]) -> None:
     """Do the loops' work for some ticks. Only an error that no loop would survive gets out."""
-    from accounts.models import Account
     from bots import engine
-    from positions import reconcile, strangers, tasks
-    from tradebot.core.scoping import all_accounts
+    from positions import reconcile, strangers
 
     rng = random.Random(life.seed)
     reconcile.settle_at_start()
-    with all_accounts("chaos does what the balance loop does"):
-        account_ids = list(Account.objects.values_list("pk", flat=True))
     for number in range(life.ticks):
         remember_prices(remote)
         if number % 2 == 0:
-            for account_id in account_ids:
-                tasks.refresh_account(account_id)
+            refresh_balances()
         reconcile.monitor_resting()
         reconcile.reconcile_all()
         engine.dispatch(lambda chunk: engine.run_chunk(chunk))
@@ -192,6 +193,14 @@ def live(life: Life, remote: RemoteVenue, told: Callable[[str], None]) -> None:
             told(by_hand(rng))
         if rng.random() < 0.3:
             strangers.report_all_strangers()
+
+
+def refresh_balances() -> None:
+    """Do what the balance loop does."""
+    from positions import strangers, tasks
+
+    for account_id in strangers.accounts_to_compare():
+        tasks.refresh_account(account_id)
 
 
 def remember_prices(remote: RemoteVenue) -> None:

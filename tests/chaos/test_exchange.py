@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def figure(report: str, what: str) -> int:
 
 @pytest.mark.slow
 def test_f5_f14_f18_killed_workers_lose_and_double_nothing_at_an_exchange() -> None:
-    report = chaos(10, 5)
+    report = chaos(8, 5, "--bots", "3")
     assert figure(report, "killed by `kill -9`") >= 3
     assert figure(report, "fills") >= 5
     assert figure(report, "faults injected") >= 1
@@ -153,6 +154,11 @@ def test_the_watch_notices_lost_protection(world: RemoteVenue) -> None:
     assert any("frozen" in problem for problem in worse_protected(before, watch()))
 
 
+@pytest.mark.slow
+def test_the_audit_notices_a_bot_that_nobody_looks_at(world: RemoteVenue) -> None:
+    assert exchange_audit.not_watched(datetime(2027, 1, 15, tzinfo=UTC)) == []
+    assert len(exchange_audit.not_watched(datetime(2027, 2, 15, tzinfo=UTC))) == 3
+
+
 def test_every_step_of_the_protocol_has_its_hook() -> None:
     assert steps.STEPS.keys() == steps._HOOKS.keys()
-    assert exchange_audit.START_USD

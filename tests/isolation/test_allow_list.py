@@ -27,6 +27,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         3,
         "finds accounts with rules or purchases under way, each then handled alone; which prices are in use; retention",
     ),
+    ("accounts/transfers.py", "all_accounts"): (1, "finds accounts to read transfers of; each is then read alone"),
     ("bots/api.py", "BotTemplate.presets"): (1, "presets belong to nobody and are shown to everybody"),
     ("bots/coins.py", "detached"): (
         1,
@@ -40,12 +41,26 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "whose worker died, among everybody's backtests; each is then worked on for its owner",
     ),
+    ("bots/panic/work.py", "all_accounts"): (
+        2,
+        "which panic sales are under way, and whose account one is about; the work runs in that account's scope",
+    ),
     ("bots/memory.py", "cursor"): (
         1,
         "what pairs and deals remember, many rows in one statement, after their accounts were held against the scope",
     ),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
     ("bots/bot_detail.py", "detached"): (1, "who may see a bot may see who changed its settings"),
+    ("bots/signals/hooks.py", "detached"): (
+        1,
+        "a hook's address and secret say whose bot it is, before anybody's scope is bound",
+    ),
+    ("bots/signals/inlet.py", "detached"): (1, "who knows a hook's secret acts in its account, whoever is signed in"),
+    ("bots/signals/stored.py", "detached"): (
+        1,
+        "a backtest works without accounts; it reads what its bot was told in the scope of its person",
+    ),
+    ("bots/signals/stored.py", "all_accounts"): (1, "retention of signals"),
     ("bots/services.py", "detached"): (1, "the limit of bots concerns all of the owner's bots, unseen ones too"),
     ("bots/tasks.py", "all_accounts"): (
         3,
@@ -61,6 +76,14 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "finds downloads whose worker died; each is then carried out for its owner",
     ),
+    ("positions/daymarks.py", "all_accounts"): (
+        1,
+        "which accounts limit a day's loss, and marks that nothing needs any more; each is marked in its own scope",
+    ),
+    ("positions/standstill.py", "all_accounts"): (
+        1,
+        "which stopped accounts have entries left; each is worked on in its own scope",
+    ),
     ("notifications/outbox.py", "detached"): (1, "an event is written for everybody who may see the account"),
     ("notifications/tasks.py", "all_accounts"): (1, "retention of old events"),
     ("positions/deal_page.py", "detached"): (
@@ -74,9 +97,14 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "finds accounts with a guard, each then measured alone; retention of old snapshots",
     ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
+    ("positions/perps_loop.py", "all_accounts"): (1, "finds accounts with perpetual deals; each is then handled alone"),
     ("positions/reconcile.py", "all_accounts"): (
         2,
         "finds accounts with working orders, and with resting orders; each is then handled alone",
+    ),
+    ("positions/portfolio/snapshots.py", "all_accounts"): (
+        1,
+        "finds accounts without a value of today; each is then valued alone",
     ),
     ("positions/strangers.py", "all_accounts"): (1, "finds exchange accounts that have keys; each is handled alone"),
     ("positions/tasks.py", "all_accounts"): (1, "tells which accounts are on an exchange: those get a task each"),

@@ -85,7 +85,12 @@ def path_of(route: Route, world: World, observer: bool = False) -> str:
     values: dict[str, Any] = dict.fromkeys(route.parameters, "1")
     member = (world.shared if observer else world.private)["membership"].user_id
     deal = world.named("simulated_deal", observer)
-    more = {"product": world.product.pk, "sharer": member, "simulated_deal": deal.number}
+    more = {
+        "product": world.product.pk,
+        "sharer": member,
+        "simulated_deal": deal.number,
+        "hook": world.named("hook", observer).public_id,
+    }
     for name, value in verdict.more:
         values[name] = more.get(value, value)
     if verdict.row:
@@ -178,6 +183,8 @@ def test_a_stranger_gets_and_changes_nothing(world: World, route: Route) -> None
                 assert answer.status_code in (404, 405), (method, path, answer.status_code)
             elif kind_of(route) is Kind.STAFF:
                 assert answer.status_code in NOT_FOR_ME, (method, path)
+            elif kind_of(route) is Kind.SECRET:
+                assert answer.status_code in (404, 405), (method, path)
     assert world.fingerprint() == before
 
 

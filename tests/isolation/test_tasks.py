@@ -23,10 +23,6 @@ def nothing(world: World) -> list[Any]:
     return []
 
 
-def foreign_account(world: World) -> list[Any]:
-    return [world.private["account"].pk]
-
-
 def foreign_chunk(world: World) -> list[Any]:
     """Bob's account with Ann's bots: what a dispatcher gone wrong would hand out."""
     with detached("the proof looks for Bob's account"):
@@ -37,6 +33,16 @@ def foreign_chunk(world: World) -> list[Any]:
 def foreign_sweep(world: World) -> list[Any]:
     """Ann's sweep as if it were Bob's."""
     return [world.bob.pk, world.private["sweep"].pk, 0, 1]
+
+
+def foreign_run(world: World) -> list[Any]:
+    """Ann's panic sale. It has ended, so nobody's message carries it on."""
+    return [world.private["panic"].pk]
+
+
+def foreign_account(world: World) -> list[Any]:
+    """Ann's account, which is not stopped: a message alone cancels nothing."""
+    return [world.private["account"].pk]
 
 
 def foreign_download(world: World) -> list[Any]:
@@ -51,11 +57,16 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "bots.autobuy.tasks.prune": nothing,
     "bots.autobuy.tasks.run": nothing,
     "bots.autobuy.tasks.run_account": foreign_account,
+    "accounts.tasks.read_account_transfers": foreign_account,
+    "accounts.tasks.read_transfers": nothing,
     "bots.backtesting.tasks.recover": nothing,
     "bots.backtesting.tasks.sweep_strand": foreign_sweep,
     "bots.backtesting.tasks.work": nothing,
+    "bots.panic.tasks.go_on": foreign_run,
+    "bots.panic.tasks.go_on_with_all": nothing,
     "bots.tasks.dispatch_cycle": nothing,
     "bots.tasks.prune_decisions": nothing,
+    "bots.tasks.prune_signals": nothing,
     "bots.tasks.refresh_candles": nothing,
     "bots.tasks.refresh_prices": nothing,
     "bots.tasks.refresh_products": nothing,
@@ -64,6 +75,9 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "marketdata.tasks.download_next": nothing,
     "marketdata.tasks.recover_downloads": nothing,
     "notifications.tasks.prune_events": nothing,
+    "positions.tasks.cancel_entries": foreign_account,
+    "positions.tasks.cancel_entries_of_stopped": nothing,
+    "positions.tasks.mark_days": nothing,
     "positions.tasks.ask_for_balances": nothing,
     "positions.tasks.close_account": foreign_account,
     "positions.tasks.close_after_guard": nothing,
@@ -71,16 +85,21 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
     "positions.tasks.measure_guarded": nothing,
     "positions.tasks.monitor_resting": nothing,
     "positions.tasks.poll_account": foreign_account,
+    "positions.tasks.tend_account": foreign_account,
+    "positions.tasks.tend_perpetuals": nothing,
     "positions.tasks.prune_equity": nothing,
     "positions.tasks.reconcile": nothing,
     "positions.tasks.reconcile_account": foreign_account,
     "positions.tasks.refresh_account": foreign_account,
     "positions.tasks.report_unmatched_fills": nothing,
+    "positions.tasks.take_value_snapshots": nothing,
     "tradebot.core.tasks.prune_action_keys": nothing,
 }
 """What each task is given. A task that takes ids of rows is given Ann's where Bob's belong."""
 
 OVER_ALL: Final = {
+    "accounts.tasks.read_account_transfers": "looks after the account it is given, in that account's scope",
+    "accounts.tasks.read_transfers": "reads the transfers of everybody, each account in a scope of its own",
     "bots.autobuy.tasks.run": "buys for everybody's rules, each account in a scope of its own",
     "bots.autobuy.tasks.run_account": "buys for the account it is given, in that account's scope",
     "positions.tasks.measure_guarded": "measures everybody's guarded accounts, each in a scope of its own",
@@ -89,11 +108,16 @@ OVER_ALL: Final = {
     "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.recover_downloads": "hands everybody's downloads out again whose worker died",
     "bots.tasks.dispatch_cycle": "claims due bots of everybody",
+    "bots.panic.tasks.go_on_with_all": "goes on with panic sales of everybody, each in a scope of its account",
+    "positions.tasks.cancel_entries_of_stopped": "takes back entries of every stopped account, each in its own scope",
+    "positions.tasks.mark_days": "marks the day of every account with a limit, and drops marks that nothing needs",
     "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
     "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
+    "positions.tasks.tend_perpetuals": "settles perpetuals of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",
     "positions.tasks.report_unmatched_fills": "looks at every exchange account, each in a scope of its own",
+    "positions.tasks.take_value_snapshots": "writes down what accounts are worth, each in a scope of its own",
 }
 """Tasks that may change Ann's rows, because they look after everybody's."""
 

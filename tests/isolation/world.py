@@ -140,6 +140,7 @@ def _rows_of_account(owner: User, product: Product) -> dict[str, Any]:
     mine = owner.email.startswith("ann")
     balance = AMOUNT if mine else Decimal(50)
     account: Account = factories.AccountFactory(owner=owner, balances={"USD": balance, "BTC": 1})
+    perpetual = factories.ProductFactory(symbol="BTC-USD-PERP", kind="perpetual")
     bot = factories.BotFactory(account=account, products=[product])
     deal = factories.PositionFactory(bot=bot, product=product, open=True, budget_quote=balance)
     order = factories.OrderFactory(position=deal, status="filled", finished_at=clock.now())
@@ -162,15 +163,38 @@ def _rows_of_account(owner: User, product: Product) -> dict[str, Any]:
         "equity": factories.EquitySnapshotFactory(account=account, equity=balance),
         "auto_buy": (rule := factories.AutoBuyRuleFactory(account=account, minimum=balance)),
         "auto_buy_decision": factories.AutoBuyDecisionFactory(rule=rule),
+        "snapshot": factories.ValueSnapshotFactory(account=account, value_usd=balance),
+        "transfer": factories.TransferFactory(account=account, amount=balance, source="manual"),
+        "left_out": factories.LeftOutFactory(account=account),
         "membership": factories.MembershipFactory(account=account),
         "bot": bot,
         "decision": factories.DecisionFactory(bot=bot, position=deal, product=product),
         "replay": factories.ReplayRunFactory(account=account, bot=bot),
+        "hook": factories.SignalHookFactory(bot=bot),
+        "signal": factories.SignalFactory(bot=bot, product=product),
         "position": deal,
         "order": order,
         "fill": factories.FillFactory(order=order, price=Decimal(100), base=Decimal("0.5")),
         "closed": closed,
+        "limits": factories.TradingLimitsFactory(account=account, largest_order=balance),
+        "day": factories.DayMarkFactory(account=account),
+        "panic": (panic := factories.PanicRunFactory(account=account, finished=True)),
+        "panic_step": factories.PanicStepFactory(run=panic, position=deal),
         "unmatched": factories.UnmatchedFillFactory(account=account),
+        "perps_settings": factories.PerpsSettingsFactory(account=account),
+        "paper_perp": factories.PaperPerpFactory(account=account, margin=balance),
+        "perp": (
+            terms := factories.PerpsTermsFactory(
+                position=factories.PositionFactory(
+                    bot=None, account=account, product=perpetual, strategy="perpetual", open=True
+                ),
+                product=perpetual,
+                margin=balance,
+            )
+        ).position,
+        "perps_terms": terms,
+        "bracket": factories.BracketFactory(position=terms.position, stop_loss=balance),
+        "funding": factories.FundingPaymentFactory(position=terms.position, amount=balance),
         "paper_order": paper_order,
         "trade": trade,
         "entry": factories.PaperEntryFactory(account=account, kind="trade", trade=trade),

@@ -75,6 +75,7 @@ def test_a_part_that_two_requests_close_at_the_same_moment_is_sold_once(
 def written_down(deal: Position, purpose: Purpose) -> None:
     """Another process has decided on a close at market and is about to send it."""
     other = Position.objects.get(pk=deal.pk)
+    handling.ask_for_funds(other)
     execution.intend(other, Intent(purpose=purpose, sequence=execution.next_sequence(other, purpose)))
 
 

@@ -86,12 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     venue.engine.add_account("me", WALLETS)
     key = venue.keyring.add(usable_key(options.key_file))
     venue.start()
-    out = sys.stdout
-    out.write(f"Coinbase Advanced Trade at {venue.url} (Binance spot at {venue.url}/api/v3)\n\n")
-    out.write(f"API key name:\n{key.name}\n\nPrivate key:\n{key.secret}\n")
-    out.write(f'Move it: curl -d \'[["BTC-USD", "61000"], {{}}]\' {venue.url}/_control/set_price\nCtrl-C stops it.\n')
-    out.flush()
     try:
+        greet(venue, key)
         while True:
             time.sleep(1)
             if not options.still:
@@ -99,6 +95,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         venue.stop()
     return 0
+
+
+def greet(venue: FakeVenue, key: ApiKey) -> None:
+    """Say where it is and how to get in."""
+    out = sys.stdout
+    out.write(f"Coinbase Advanced Trade at {venue.url} (Binance spot at {venue.url}/api/v3)\n\n")
+    out.write(f"API key name:\n{key.name}\n\nPrivate key:\n{key.secret}\n")
+    out.write(f'Move it: curl -d \'[["BTC-USD", "61000"], {{}}]\' {venue.url}/_control/set_price\nCtrl-C stops it.\n')
+    out.flush()
 
 
 if __name__ == "__main__":

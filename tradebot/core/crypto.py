@@ -19,6 +19,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
+from tradebot.core.redaction import remember
+
 __all__ = ["EncryptedField", "Secret", "generate_key", "key_id"]
 
 _VERSION = "v1"
@@ -67,18 +69,25 @@ def unseal(stored: str, binding: str) -> str:
 
 
 class Secret:
-    """A secret that shows itself only through :meth:`reveal`; its repr, str and JSON say nothing."""
+    """A secret that shows itself only through :meth:`reveal`; its repr, str and JSON say nothing.
+
+    From the moment its text is known here, log lines and stored errors are searched for it.
+    """
 
     __slots__ = ("_binding", "_plain", "_sealed")
 
     def __init__(self, plain: str | None = None, *, sealed: str | None = None, binding: str = "") -> None:
         self._plain, self._sealed, self._binding = plain, sealed, binding
+        if plain:
+            remember(plain)
 
     def reveal(self) -> str:
         """Return the plain text. Raises SecretUnreadable."""
         if self._plain is not None:
             return self._plain
-        return unseal(self._sealed or "", self._binding)
+        text = unseal(self._sealed or "", self._binding)
+        remember(text)
+        return text
 
     @property
     def key_name(self) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from tradebot.core.redaction import redact
+
 
 class TradebotError(Exception):
     """An expected failure: ``code``, a sentence for people, the ``field`` at fault if any, the numbers behind it."""
@@ -66,6 +68,11 @@ class VenueError(TradebotError):
 
     default_code = "venue_error"
     remedy: Remedy = Remedy.NEVER
+
+    def __init__(self, code: str | None = None, message: str = "", *, field: str | None = None, **detail: Any) -> None:
+        # A venue's words are stored and shown, and may repeat what was sent.
+        clean = {name: redact(value) if isinstance(value, str) else value for name, value in detail.items()}
+        super().__init__(code, redact(message), field=field, **clean)
 
     @property
     def outcome_known(self) -> bool:

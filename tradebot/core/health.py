@@ -12,6 +12,7 @@ from django.db.models import F
 
 from tradebot.core import clock
 from tradebot.core.models import LoopState
+from tradebot.core.redaction import described
 
 __all__ = ["LOOPS", "STALE_AFTER", "allowed_age", "loop", "stale_loops"]
 
@@ -34,7 +35,7 @@ def loop(name: str, expected_seconds: int) -> Iterator[None]:
             name,
             expected_seconds,
             started,
-            last_error=f"{type(error).__name__}: {error}"[:2000],
+            last_error=described(error)[:2000],
             last_error_at=clock.now(),
             failures=F("failures") + 1,
         )

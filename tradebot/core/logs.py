@@ -1,12 +1,44 @@
-"""Logging for people (console) or machines (JSON) by structlog. Secrets are ``Secret`` objects, which say nothing."""
+"""Logging for people (console) or machines (JSON) by structlog.
+
+Secrets are ``Secret`` objects, which say nothing. Libraries know nothing of that: an exception of theirs may carry the
+address, headers and signature of a request, so whatever is about to be written passes :func:`redact` as a whole,
+traceback included, and values that go by the name of a secret are taken out before.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import structlog
 
-__all__ = ["logging_config"]
+from tradebot.core.redaction import REDACTED, is_secret_name, redact
+
+__all__ = ["RedactingFormatter", "logging_config", "without_secrets"]
+
+
+def without_secrets(logger: Any, method: str, event: Any) -> Any:
+    """Take out values that go by a secret's name, at any depth."""
+    return {name: _cleared(name, value) for name, value in event.items()}
+
+
+def _cleared(name: Any, value: Any) -> Any:
+    if isinstance(name, str) and is_secret_name(name) and value is not None:
+        return REDACTED
+    if isinstance(value, dict):
+        return {inner: _cleared(inner, found) for inner, found in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleared("", found) for found in value]
+    return value
+
+
+class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Writes records of structlog and of every other library, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines of a traceback, that are written."""
+        return redact(super().format(record))
+
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -14,6 +46,7 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.stdlib.PositionalArgumentsFormatter(),
+    without_secrets,
 ]
 
 
@@ -58,7 +91,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "main": {
-                "()": structlog.stdlib.ProcessorFormatter,
+                "()": RedactingFormatter,
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
                 "foreign_pre_chain": _SHARED,
             }
@@ -66,6 +99,9 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "main"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
+            # Django brings handlers of its own, whose lines would go past our formatter.
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.server": {"handlers": [], "level": "INFO", "propagate": True},
             "daphne": {"level": "WARNING"},
             "django_structlog": {"level": "WARNING"},
             "celery": {"level": "WARNING"},

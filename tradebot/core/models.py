@@ -40,6 +40,12 @@ class GlobalSettings(models.Model):
         help_text="Days that a browser may be away and still catch up.",
     )
 
+    signal_retention_days = models.PositiveIntegerField(
+        default=90,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="Days that signals are kept, for the bot pages and for backtests of bots that use them.",
+    )
+
     class Meta:
         verbose_name = verbose_name_plural = "global settings"
         constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="global_settings_one_row")]

@@ -14,7 +14,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from tradebot.core import once
-from tradebot.core.errors import Conflict
+from tradebot.core.errors import Conflict, InvalidInput
 from tradebot.core.once import Claim, CutOff, Finished, Reused
 
 __all__ = ["HEADER", "REPLAYED", "OnceSchema", "Repeatable"]
@@ -45,8 +45,12 @@ class _Repeated(Exception):
 
 
 class Repeatable:
-    """Mixin of viewsets, in front of theirs: carries a POST with a key out once."""
+    """Mixin of viewsets, in front of theirs: carries a POST with a key out once.
 
+    ``shows_secrets`` names the actions whose answers must not be kept: they take no key.
+    """
+
+    shows_secrets: frozenset[str] = frozenset()
     once_claim: Claim | None = None
     once_stack: ExitStack
 
@@ -64,6 +68,12 @@ class Repeatable:
         key = request.headers.get(HEADER)
         if request.method != "POST" or key is None:
             return
+        if getattr(self, "action", None) in self.shows_secrets:
+            raise InvalidInput(
+                "not_repeatable",
+                "The answer shows a secret, so it is not kept for repeats. Send this without the header.",
+                field=HEADER,
+            )
         assert request.user.pk is not None
         found = once.claim(request.user.pk, request.path, once.checked_key(key), once.digest_of([_body(request)]))
         if isinstance(found, Claim):
@@ -112,4 +122,7 @@ class OnceSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         found = list(super().get_override_parameters())
-        return [*found, PARAMETER] if self.method == "POST" and isinstance(self.view, Repeatable) else found
+        view: Any = self.view
+        if self.method != "POST" or not isinstance(view, Repeatable):
+            return found
+        return found if getattr(view, "action", "") in view.shows_secrets else [*found, PARAMETER]

@@ -41,6 +41,13 @@ class OrderType(StrEnum):
     LIMIT = "limit"
 
 
+class MarginMode(StrEnum):
+    """What answers for the losses of a perpetual position: its own margin alone, or all that the account has."""
+
+    CROSS = "cross"
+    ISOLATED = "isolated"
+
+
 class OrderStatus(StrEnum):
     """Where an order stands. ``submitted`` is written before the venue hears of it, so it also means "may exist"."""
 

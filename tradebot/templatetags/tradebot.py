@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from marketdata.wire.venues import LIVE
 from tradebot.core import clock
 from tradebot.core.decimals import MONEY, ZERO
 from tradebot.core.once_pages import FIELD, new_key
@@ -99,6 +100,13 @@ def balance(value: Any, currency: str = "") -> str:
 
 
 @register.filter
+def coins(value: Any, currency: str = "") -> str:
+    """Write what is held of a currency, beside others: to the cent, or with as many places as it has, at most eight."""
+    found = number(value)
+    return UNKNOWN if found is None else written(found, 2 if currency in CENTS else _places(found, None))
+
+
+@register.filter
 def plus(value: Any, how: Any = None) -> str:
     """Write a change with its sign but no arrow or colour, where it is neither gain nor loss: a deposit."""
     found = number(value)
@@ -165,6 +173,17 @@ def _stepped(value: Any, increment: Decimal | None) -> str:
     if found is None:
         return UNKNOWN
     return written(found, places_of_step(increment) if increment else _places(found, None))
+
+
+@register.filter
+def worth_price(value: Any) -> str:
+    """Write a price that no product's step belongs to: to the cent, or to five significant digits below ten."""
+    found = number(value)
+    if found is None:
+        return UNKNOWN
+    if not found or abs(found) >= 10:
+        return written(found, 2)
+    return written(found, min(max(2, 4 - found.adjusted()), 12))
 
 
 @register.filter
@@ -266,3 +285,17 @@ def with_query(context: dict[str, Any], **changes: Any) -> str:
         else:
             query[name] = str(value)
     return f"?{query.urlencode()}" if query else "?"
+
+
+@register.filter
+def exchange_name(slug: str) -> str:
+    """Return how people call a market: Coinbase, OKX."""
+    return LIVE[slug].name if slug in LIVE else str(slug).capitalize()
+
+
+@register.filter
+def with_money(account: Any) -> str:
+    """Say on a button which money moves: "on paper", or "on Coinbase with real money"."""
+    if account is None:
+        return ""
+    return "on paper" if account.is_paper else f"on {exchange_name(account.exchange)} with real money"

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from accounts.exchanges.breaker import Breaker
 from accounts.exchanges.limits import KeyLimiter
-from marketdata.wire.client import Exchanged, NoAnswer, Wrong, exchanging
+from marketdata.wire.client import Exchanged, NoAnswer, Unsigned, Wrong, exchanging
 from marketdata.wire.failures import Act, Refusal, is_outage, translated
 from tradebot.core.errors import TradebotError, VenueDenied, VenueError, VenueThrottled, VenueUnavailable, VenueUnknown
 
@@ -71,7 +71,7 @@ class Connection:
                 if attempt > 1 or not self._clock_was_wrong(error):
                     raise
             except VenueUnavailable as error:
-                if error.code == "venue_down" or attempt == ATTEMPTS:
+                if error.code in ("venue_down", "bad_request", "malformed_answer") or attempt == ATTEMPTS:
                     raise
                 if error.code == "clock_skew":
                     self._clock_was_wrong(error)
@@ -183,6 +183,6 @@ class Connection:
 
 def _is_venues(error: BaseException) -> bool:
     """Return whether an error is about the venue, rather than a fault in our code."""
-    if isinstance(error, NoAnswer | Wrong):
+    if isinstance(error, NoAnswer | Unsigned | Wrong):
         return True
     return any(base.__name__ == "BaseError" and base.__module__.startswith("ccxt") for base in type(error).__mro__)

@@ -61,6 +61,8 @@ class Snapshot:
     error_text: str = ""
     created_at: datetime | None = None
     size_in_quote: bool = False
+    trade_ids: tuple[str, ...] = ()
+    """The ids of its trades, where the venue names them with the order."""
 
 
 class Dialect(ABC):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -146,7 +147,7 @@ class KrakenDialect(RowDialect):
 
     def ask_order(self, client: Any, ref: OrderRef, market: Mapping[str, Any]) -> dict[str, Any] | None:
         """See :meth:`RowDialect.ask_order`: among the open orders, then among the closed ones."""
-        query = {"cl_ord_id": self.client_word(ref.client_order_id)}
+        query = {"cl_ord_id": self.client_word(ref.client_order_id), "trades": "true"}
         for row in _rows(_result(client.private_post_openorders(dict(query))).get("open")):
             if row.get("cl_ord_id") == query["cl_ord_id"]:
                 return row
@@ -157,13 +158,11 @@ class KrakenDialect(RowDialect):
 
     def ask_working(self, link: Connection) -> Iterable[dict[str, Any]]:
         """See :meth:`RowDialect.ask_working`."""
-        return _rows(link.read(lambda client: _result(client.private_post_openorders()).get("open")))
+        return _rows(link.read(lambda client: _result(client.private_post_openorders({"trades": "true"})).get("open")))
 
     def ask_trades(self, link: Connection, order: Snapshot, market: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """See :meth:`RowDialect.ask_trades`: the order names its trades, twenty are queried at once."""
-        (row,) = _rows(link.read(partial(_query_orders, [order.venue_order_id]))) or [{}]
-        ids = row.get("trades") or []
-        for some in chunked([str(name) for name in ids], TRADES_PER_REQUEST):
+        for some in chunked(order.trade_ids, TRADES_PER_REQUEST):
             yield from _rows(link.read(partial(_query_trades, some)))
 
     def ask_trades_since(self, link: Connection, moment: datetime) -> Iterable[dict[str, Any]]:
@@ -189,7 +188,8 @@ class KrakenDialect(RowDialect):
         described = row.get("descr")
         if not isinstance(described, Mapping):
             raise Unreadable("descr")
-        return super().snapshot(client, {**row, "pair": described.get("pair"), "type": described.get("type")})
+        seen = super().snapshot(client, {**row, "pair": described.get("pair"), "type": described.get("type")})
+        return replace(seen, trade_ids=tuple(str(name) for name in row.get("trades") or ()))
 
     def moment(self, row: Mapping[str, Any], name: str) -> datetime:
         """See :meth:`RowDialect.moment`: seconds, with a fraction."""

@@ -33,6 +33,7 @@ from accounts.exchanges.base import (
     OrderReport,
     Trade,
     VenueTrade,
+    perps_of,
 )
 from accounts.exchanges.breaker import Breaker
 from accounts.exchanges.ccxt.connection import Connection
@@ -138,6 +139,8 @@ class CcxtVenue:
     def place(self, order: NewOrder) -> OrderReport:
         """See :meth:`Venue.place`."""
         check_shape(order)
+        if order.reduce_only or order.leverage is not None:
+            perps_of(self)  # a dialect that knows no perpetuals would trade coins instead
         ref = OrderRef(order.client_order_id, order.symbol, sent_at=clock.now())
         self._prepare(order.symbol)
         if not self.capabilities.refuses_repeated_client_id and (known := self._before_write(ref)) is not None:

@@ -1,0 +1,240 @@
+"""What a venue does to perpetual deals by itself: funding, liquidation, its positions. Books, never trades.
+
+:func:`read` asks one account's venue and brings its perpetual deals up to date:
+
+1. Liquidations become orders of the deal (purpose ``liquidation``), written down and reported through ``apply_report``
+   like any other, once per venue order id. Everybody who may see the account is told.
+2. Funding becomes a :class:`~positions.models.FundingPayment`, once per venue id; the deal's result is derived anew.
+   A payment belongs to the deal that held a position in its product at that moment; money for positions of nobody
+   here is not booked.
+3. The venue's positions give margin and liquidation price. One whose size is not the deal's is noted, and believed at a
+   second look a minute later (F12): then it is an alarm on the deal. Nothing is adopted and nothing is traded (F11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+
+from accounts.access import people_of_account
+from accounts.exchanges.base import ForcedClose, FundingMovement, VenuePosition, perps_of
+from accounts.exchanges.factory import venue_of
+from accounts.models import Account
+from notifications import outbox
+from positions import booking
+from positions.booking import announce, announce_position, apply_report, lock_account, write
+from positions.execution import client_order_id, next_sequence
+from positions.models import FundingPayment, Order, PerpsTerms, Position
+from positions.states import (
+    BRACKET_PURPOSES,
+    WORKING,
+    Direction,
+    ExitReason,
+    OrderStatus,
+    OrderType,
+    Purpose,
+)
+from tradebot.core import clock
+from tradebot.core.decimals import ZERO, plain, quantize
+from tradebot.core.money import amount_total
+
+__all__ = ["DIFFERS", "read"]
+
+log = structlog.get_logger(__name__)
+
+DIFFERS: Final = "venue_differs"
+"""The deal's error code while the venue's position has another size."""
+GRACE: Final = timedelta(seconds=60)
+RECENT: Final = timedelta(days=1)
+"""How long after its end a deal is still asked for: the last funding may be told late."""
+OVERLAP: Final = timedelta(minutes=5)
+
+
+def read(account_id: int) -> list[Position]:
+    """Bring the account's perpetual deals up to what its venue says and return those that are live.
+
+    In the account's scope, never inside a transaction. Raises VenueUnavailable, VenueDenied; what was read before is
+    booked then.
+    """
+    now = clock.now()
+    since = Q(ended_at=None) | Q(ended_at__gte=now - RECENT)
+    terms = list(PerpsTerms.objects.filter(since, account_id=account_id).select_related("position__account", "product"))
+    if not terms:
+        return []
+    venue = perps_of(venue_of(Account.objects.get(pk=account_id)))
+    oldest = min(row.last_funding_at or row.position.created_at for row in terms) - OVERLAP
+    for forced in venue.forced_closes_since(oldest):
+        _book_forced(account_id, terms, forced)
+    _book_funding(account_id, terms, venue.funding_since(oldest))
+    held = {position.symbol: position for position in venue.positions()}
+    live = []
+    for row in terms:
+        row.refresh_from_db()
+        if row.ended_at is None:
+            _compare(row, held.get(row.product.symbol), now)
+            live.append(row.position)
+    return live
+
+
+# Liquidation ----------------------------------------------------------------------------------------------------------
+
+
+def _book_forced(account_id: int, terms: Iterable[PerpsTerms], forced: ForcedClose) -> None:
+    with transaction.atomic():
+        lock_account(account_id)
+        if Order.objects.filter(account_id=account_id, venue_order_id=forced.report.venue_order_id).exists():
+            return
+        at = forced.report.trades[0].at if forced.report.trades else clock.now()
+        row = _whose(terms, forced.symbol, at)
+        if row is None or Direction(row.position.direction).exit_side is not forced.side:
+            log.warning("liquidation.of_nobody", account=account_id, symbol=forced.symbol)
+            return
+        position = row.position
+        sequence = next_sequence(position, Purpose.LIQUIDATION)
+        order = Order.objects.create(
+            account_id=account_id,
+            position=position,
+            client_order_id=client_order_id(position.uid, Purpose.LIQUIDATION, sequence),
+            purpose=Purpose.LIQUIDATION,
+            sequence=sequence,
+            side=forced.side,
+            order_type=OrderType.MARKET,
+            base_size=forced.base,
+            exit_reason=ExitReason.LIQUIDATION,
+            status=OrderStatus.SUBMITTED,
+            submitted_at=clock.now(),
+            actor="venue",
+        )
+        apply_report(order, replace(forced.report, client_order_id=order.client_order_id))
+        position.refresh_from_db()
+        _tell(position, "liquidated", f"was liquidated by the venue: {plain(forced.base)} at {_price(forced)}.")
+
+
+def _price(forced: ForcedClose) -> str:
+    base = sum((trade.base for trade in forced.report.trades), ZERO)
+    quote = sum((trade.quote for trade in forced.report.trades), ZERO)
+    return plain(quantize(quote / base, 8)) if base else "a price it has not told yet"
+
+
+def _whose(terms: Iterable[PerpsTerms], symbol: str, at: datetime) -> PerpsTerms | None:
+    """Return the terms of the deal that held a position in ``symbol`` at that moment."""
+    for row in terms:
+        opened, ended = row.position.opened_at, row.ended_at
+        was_open = opened is not None and opened <= at and (ended is None or at <= ended)
+        if row.product.symbol == symbol and was_open:
+            return row
+    return None
+
+
+# Funding --------------------------------------------------------------------------------------------------------------
+
+
+def _book_funding(account_id: int, terms: Sequence[PerpsTerms], movements: Iterable[FundingMovement]) -> None:
+    found = list(movements)
+    known = set(
+        FundingPayment.objects.filter(
+            account_id=account_id, venue_id__in=[one.external_id for one in found]
+        ).values_list("venue_id", flat=True)
+    )
+    fresh: dict[int, list[FundingMovement]] = {}
+    for movement in found:
+        row = _whose(terms, movement.symbol, movement.at)
+        if movement.external_id not in known and row is not None:
+            fresh.setdefault(row.pk, []).append(movement)
+    for row in terms:
+        if row.pk in fresh:
+            _book_payments(row, fresh[row.pk])
+
+
+def _book_payments(terms: PerpsTerms, movements: Sequence[FundingMovement]) -> None:
+    """Insert the payments that are not there yet and derive the deal's result from all of them."""
+    position = terms.position
+    with transaction.atomic():
+        lock_account(terms.account_id)
+        FundingPayment.objects.bulk_create(
+            [
+                FundingPayment(
+                    account_id=terms.account_id,
+                    position=position,
+                    venue_id=movement.external_id,
+                    amount=movement.amount,
+                    rate=movement.rate,
+                    at=movement.at,
+                )
+                for movement in movements
+                if not FundingPayment.objects.filter(
+                    account_id=terms.account_id, venue_id=movement.external_id
+                ).exists()
+            ]
+        )
+        payments = FundingPayment.objects.filter(position=position)
+        last = payments.order_by("-at").values_list("at", flat=True).first()
+        write(terms, funding_quote=payments.aggregate(total=amount_total("amount"))["total"], last_funding_at=last)
+        booking.recompute(position)
+        announce_position(position)
+
+
+# Positions ------------------------------------------------------------------------------------------------------------
+
+
+def _compare(terms: PerpsTerms, held: VenuePosition | None, now: datetime) -> None:
+    """Take the venue's figures in; note a size that differs, and alarm when it still does at a second look."""
+    position = terms.position
+    position.refresh_from_db()
+    if held is not None and held.direction == position.direction:
+        said = {
+            "margin": _rounded(held.margin),
+            "entry_price": _rounded(held.entry_price),
+            "liquidation_price": _rounded(held.liquidation_price),
+        }
+        is_old = terms.checked_at is None or now - terms.checked_at >= GRACE
+        if is_old or any(getattr(terms, name) != value for name, value in said.items()):
+            write(terms, **said, checked_at=now)
+    size = held.base * held.direction.sign if held is not None else ZERO
+    under_way = position.orders.filter(status__in=WORKING).exclude(purpose__in=BRACKET_PURPOSES).exists()
+    if size == position.base_held or under_way:
+        if terms.differs_since is not None:
+            write(terms, differs_since=None)
+            if position.error_code == DIFFERS:
+                write(position, error_code="", last_error="")
+                announce_position(position)
+        return
+    if terms.differs_since is None:
+        write(terms, differs_since=now)
+        return
+    if now - terms.differs_since < GRACE or position.error_code == DIFFERS:
+        return
+    unit = terms.product.base
+    text = (
+        f"The venue's position in {terms.product.symbol} is {plain(quantize(size))} {unit}, the deal records "
+        f"{plain(quantize(position.base_held))} {unit}. Nothing was changed here."
+    )
+    with transaction.atomic():
+        lock_account(terms.account_id)
+        write(position, error_code=DIFFERS, last_error=text[:300])
+        announce_position(position)
+        _tell(position, DIFFERS, f"differs. {text}")
+
+
+def _rounded(value: Decimal | None) -> Decimal | None:
+    return None if value is None else quantize(value)
+
+
+def _tell(position: Position, code: str, text: str) -> None:
+    name = f"deal {position.deal_number}" if position.deal_number else f"attempt {position.attempt_number}"
+    payload = {
+        "code": code,
+        "level": "error",
+        "message": f"{position.account.name}: {name} on {position.product.symbol} {text}",
+        "position_id": position.pk,
+        "account_id": position.account_id,
+    }
+    people = people_of_account(position.account_id)
+    announce(position.account_id, lambda: outbox.publish(people, "notification", payload, position.account_id))
