@@ -21,6 +21,8 @@ dev: ## the same, and what tests and checks need
 run: setup ## start Tradebot on this machine
 	@exec $(PY) manage.py serve
 
+# Compiled once, rather than by every worker and by every process that a test starts, whatever the machine is set to.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: dev ## all tests, in parallel and random order (PostgreSQL when TEST_DATABASE_URL is set)
 	$(PY) -m pytest -n auto $(PYTEST_ARGS)
 

@@ -23,7 +23,7 @@ from accounts.amounts import LARGEST_AMOUNT
 from accounts.amounts import checked_amount as _amount
 from accounts.amounts import checked_currency as _currency
 from accounts.exchanges.paper_ledger import Ledger
-from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperOrder, PaperTerms, User
+from accounts.models import Account, Membership, PaperBalance, PaperEntry, PaperOrder, PaperTerms, PropGuardRules, User
 from marketdata import sources
 from notifications.outbox import close_sockets
 from tradebot.core import audit, clock
@@ -127,6 +127,7 @@ def _move(account: Account, currency: str, amount: Decimal, actor: str, kind: Pa
     currency, amount = _currency(currency, "currency"), _amount(amount, "amount")
     with transaction.atomic():
         ledger = _ledger(account)
+        _refuse_while_guarded(account)
         if kind == PaperEntry.Kind.WITHDRAWAL:
             free = ledger.free(account.pk, currency)
             if amount > free:
@@ -155,6 +156,7 @@ def reset_paper(account: Account, actor: str, start: Mapping[str, Decimal] | Non
     amounts = {_currency(currency, "start"): _amount(amount, "start", zero=True) for currency, amount in given.items()}
     with transaction.atomic():
         ledger = _ledger(account)
+        _refuse_while_guarded(account)
         _refuse_while_busy(account, "reset")
         before = {}
         for currency in sorted({*ledger.currencies(account.pk), *amounts}):
@@ -349,6 +351,15 @@ def _refuse_while_busy(account: Account, what: str) -> None:
         )
     if account.positions.filter(closed_at__isnull=True).exists():
         raise InvalidInput("open_deals", f"Close or cancel its deals first: the account cannot be {what} with them.")
+
+
+def _refuse_while_guarded(account: Account) -> None:
+    """Raise InvalidInput while loss limits are on: money that moves would count as a gain, or as a loss."""
+    if PropGuardRules.objects.filter(account_id=account.pk, enabled=True).exists():
+        raise InvalidInput(
+            "guarded",
+            f"The loss limits of {account.name} would take this for a gain or a loss. Switch them off first.",
+        )
 
 
 def free_account_name(owner_id: int, name: str, besides: int | None = None) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "export_orders",
     "listed_orders",
     "sums",
+    "without_kept",
 ]
 
 TABS: Final = {
@@ -59,13 +60,18 @@ def _day(day: Any, days: int = 0) -> datetime:
     return datetime.combine(day + timedelta(days=days), time.min, tzinfo=timezone.get_current_timezone())
 
 
+def without_kept(rows: QuerySet[Position]) -> QuerySet[Position]:
+    """Return ``rows`` without purchases that were made to be kept: they are no deals that earned or lost."""
+    return rows.exclude(exit_reason=ExitReason.KEPT)
+
+
 def ended_deals(rows: QuerySet[Position], found: dict[str, Any]) -> QuerySet[Position]:
     """Return ``rows`` narrowed to what a history filter asks for, newest first.
 
-    Purchases that were made to be kept are shown when they are asked for: they are no deals that earned or lost.
+    Purchases that were made to be kept are shown only when they are asked for.
     """
     if found["reason"] != ExitReason.KEPT:
-        rows = rows.exclude(exit_reason=ExitReason.KEPT)
+        rows = without_kept(rows)
     if found["q"]:
         rows = rows.filter(product__symbol__icontains=found["q"].strip())
     if found["bot"]:

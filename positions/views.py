@@ -232,7 +232,7 @@ def deal_history(request: HttpRequest) -> HttpResponse:
     tab = request.GET.get("tab", "closed")
     form, rows = _history_rows(request, tab)
     everything = Position.objects.filter(narrowed(request))
-    counts = dict(everything.order_by().values_list("status").annotate(Count("id")))
+    counts = dict(history.without_kept(everything).order_by().values_list("status").annotate(Count("id")))
     context = {
         "nav": "history",
         "tab": tab,

@@ -65,5 +65,5 @@ def gather(request: SignedInRequest, account: Account, bound: Mapping[str, Any])
     }
     if owned:
         context["stable_currencies"] = rules.currencies_for(account)
-        context["rule_form"] = RuleForm(initial={"enabled": True, "coin": "BTC"}, auto_id="rule_new_%s")
+        context["rule_form"] = RuleForm(instance=AutoBuyRule(enabled=True), auto_id="rule_new_%s")
     return context

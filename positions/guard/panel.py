@@ -65,6 +65,14 @@ class Standing:
     age_seconds: int | None
 
     @property
+    def daily(self) -> Bar:
+        return self.bars[0]
+
+    @property
+    def total(self) -> Bar:
+        return self.bars[1]
+
+    @property
     def is_killed(self) -> bool:
         return self.state is not None and self.state.is_killed
 

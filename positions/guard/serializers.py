@@ -75,8 +75,8 @@ class GuardSerializer(serializers.Serializer[Any]):
     message = serializers.CharField(source="words")
     rules = GuardRulesSerializer()
     state = GuardStateSerializer(allow_null=True)
-    daily = GuardLimitSerializer(source="bars.0")
-    total = GuardLimitSerializer(source="bars.1")
+    daily = GuardLimitSerializer()
+    total = GuardLimitSerializer()
     equity_age_seconds = serializers.IntegerField(source="age_seconds", allow_null=True)
     next_day_at = serializers.DateTimeField()
 

@@ -31,7 +31,7 @@ def guard_limits(request: SignedInRequest, pk: int) -> HttpResponse:
         form,
         "guard_form",
         lambda: limits.change_rules(account, request.user.email, **form.changes()),
-        "The guard's limits are saved.",
+        "The loss limits are saved.",
     )
 
 

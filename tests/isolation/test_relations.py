@@ -14,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.test import APIClient
 
 from accounts.access import acting_for
-from tests.isolation.world import PRIVATE, SHARED, World, build
+from tests.isolation.world import PRIVATE, SHARED, World
 from tradebot.api_urls import router
 from tradebot.core.scoping import OwnedModel, UnscopedQuery
 
@@ -88,11 +88,6 @@ def form_choices() -> list[tuple[str, Any]]:
 
 
 FILTERS, RELATIONS, CHOICES = filter_choices(), written_relations(), form_choices()
-
-
-@pytest.fixture
-def world(db: None) -> World:
-    return build()
 
 
 def test_there_is_something_to_prove() -> None:

@@ -7,17 +7,15 @@ rows wherever a body can name one, and finally as Ann, so that "there is none" w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from django.db import transaction
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
 from tests.isolation.routes import Route, all_routes
 from tests.isolation.verdicts import PREFIXES, VERDICTS, Kind, verdict_of
-from tests.isolation.world import ADDRESS, AMOUNTS, PRIVATE, SECRET, SHARED, World, build
+from tests.isolation.world import ADDRESS, AMOUNTS, PRIVATE, SECRET, SHARED, World
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
 ROUTES: Final = all_routes()
@@ -32,19 +30,6 @@ def kind_of(route: Route) -> Kind:
 
 
 OWN: Final = [route for route in JUDGED if kind_of(route) is Kind.OWN]
-
-
-@pytest.fixture(scope="module")
-def made(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """The world, made once; each test's own transaction inside this one puts it back as it was."""
-    with django_db_blocker.unblock(), transaction.atomic():
-        yield build()
-        transaction.set_rollback(True)
-
-
-@pytest.fixture
-def world(made: World, db: None) -> World:
-    return made
 
 
 def ids(routes: list[Route]) -> Any:

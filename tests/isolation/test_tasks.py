@@ -10,7 +10,7 @@ from celery import shared_task
 
 from marketdata import services as market_services
 from notifications.models import Event
-from tests.isolation.world import ADDRESS, PRIVATE, SHARED, World, build
+from tests.isolation.world import ADDRESS, PRIVATE, SHARED, World
 from tradebot.celery import app
 from tradebot.core.scoping import acting_for_account, detached, scope_or_none
 from tradebot.core.tasks import ScopedTask
@@ -123,9 +123,9 @@ OVER_ALL: Final = {
 
 
 @pytest.fixture
-def world(db: None) -> World:
+def world(made: World, db: None) -> World:
     market_services.refresh_products("simulated")
-    return build()
+    return made
 
 
 def test_every_task_has_arguments_to_be_tried_with() -> None:

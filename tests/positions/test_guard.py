@@ -13,7 +13,7 @@ from django.db import connection
 from accounts.access import acting_for
 from accounts.exchanges.paper import match_resting
 from accounts.models import EquitySnapshot, PaperBalance, PropGuardEvent, PropGuardRules, PropGuardState
-from accounts.services import deposit
+from accounts.services import deposit, reset_paper, withdraw
 from bots import services as bot_services
 from bots.models import Bot
 from marketdata.models import Product
@@ -663,9 +663,16 @@ def test_an_observer_cannot_stop_the_account(desk: Firm) -> None:
         service.kill(desk.account, observer.email)
 
 
-def test_a_deposit_counts_at_the_next_measurement(desk: Firm) -> None:
-    deposit(desk.account, "USD", D(500), ANN)
-    assert desk.refresh().last_equity == D(100_500)
+def test_f35_money_that_moves_is_neither_gain_nor_loss(desk: Firm) -> None:
+    """A withdrawal must not stop the account, and a deposit must not hide a loss: while limits are on, none is made."""
+    for move in (deposit, withdraw):
+        with denied("guarded"):
+            move(desk.account, "USD", D(20_000), ANN)
+    with denied("guarded"):
+        reset_paper(desk.account, ANN)
+    assert desk.refresh().last_equity == D(100_000)
+    desk.rules(enabled=False)
+    withdraw(desk.account, "USD", D(20_000), ANN)
 
 
 def test_resting_limit_orders_survive_without_a_breach(desk: Firm) -> None:
