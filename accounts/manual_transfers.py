@@ -56,6 +56,7 @@ def enter(account: Account, currency: str, amount: Decimal, at: datetime, note: 
             currency=currency,
             amount=amount,
             at=at,
+            counted_at=at,
             source=Transfer.Source.MANUAL,
             note=note,
             recorded_at=now,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils.decorators import method_decorator
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_variables
 from drf_spectacular.utils import extend_schema
 from rest_framework import permissions, serializers, status
 from rest_framework.decorators import action
@@ -102,8 +101,8 @@ class SafetyActions:
     """Actions of the accounts' viewset."""
 
     @extend_schema(request=ConnectSerializer, responses={201: None})
-    @method_decorator(sensitive_post_parameters())
     @action(detail=False, methods=["post"], url_path="connect")
+    @sensitive_variables()
     def connect(self, request: Request) -> Response:
         """Connect an exchange account: the keys are tried, and kept only when the exchange takes them."""
         data = validated(ConnectSerializer, request)
@@ -118,8 +117,8 @@ class SafetyActions:
     @extend_schema(methods=["GET"], request=None, responses=KeyFactsSerializer)
     @extend_schema(methods=["PUT"], request=KeysSerializer, responses=KeyFactsSerializer)
     @extend_schema(methods=["DELETE"], request=None, responses={204: None})
-    @method_decorator(sensitive_post_parameters())
     @action(detail=True, methods=["get", "put", "delete"])
+    @sensitive_variables()
     def keys(self, request: Request, pk: Any = None) -> Response:
         """What the exchange says about the account's keys; put others in their place, or remove them at once."""
         account: Account = self.get_object()  # type: ignore[attr-defined]

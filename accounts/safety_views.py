@@ -19,6 +19,7 @@ from accounts.models import Account
 from accounts.selection import SignedInRequest
 from accounts.views import account_page, own_account
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
+from tradebot.core.once_pages import acting
 
 SECRET_FIELDS = ("api_key", "api_secret", "passphrase", "code")
 
@@ -128,6 +129,7 @@ def _with_keys(request: SignedInRequest, form: safety_forms.KeysForm, act: Calla
 
 
 @login_required
+@acting
 @require_POST
 def account_keys_check(request: SignedInRequest, pk: int) -> HttpResponse:
     """Ask the venue again what the account's keys may do."""
@@ -145,6 +147,7 @@ def account_keys_check(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 @login_required
+@acting
 @require_POST
 def account_keys_remove(request: SignedInRequest, pk: int) -> HttpResponse:
     """Forget the account's keys at once."""
@@ -162,6 +165,7 @@ def account_keys_remove(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 @login_required
+@acting
 @sensitive_post_parameters("code")
 @require_POST
 def account_arm(request: SignedInRequest, pk: int) -> HttpResponse:
@@ -188,6 +192,7 @@ def account_arm(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 @login_required
+@acting
 @require_POST
 def account_disarm(request: SignedInRequest, pk: int) -> HttpResponse:
     """Make the account read-only, in one click."""
@@ -204,6 +209,7 @@ def account_disarm(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 @login_required
+@acting
 @sensitive_post_parameters("code")
 @require_POST
 def account_limits(request: SignedInRequest, pk: int) -> HttpResponse:

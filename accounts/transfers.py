@@ -6,6 +6,10 @@
   id makes sure that none counts twice.
 * Other venues: entered by hand (:mod:`accounts.manual_transfers`).
 
+A venue may list a deposit days after it was begun, when the money arrives, with the day on which it was begun. A
+transfer that an earlier list would have had, had it arrived, is therefore counted from the moment it was listed
+(``counted_at``): else the value would seem to fall first and to rise later.
+
 A transfer is valued at the prices of its time, as far as they are known: by the price list when it is recent, else by
 the market's candles. A value that is not known stays empty and is looked for again for a week; it is never zero (F34).
 """
@@ -22,7 +26,7 @@ from django.db.models import Max, Q
 
 from accounts.exchanges.base import Movement
 from accounts.exchanges.factory import capabilities_of, venue_of
-from accounts.models import Account, Transfer
+from accounts.models import Account, Transfer, VenueFunds
 from marketdata import past, pricelist, sources
 from marketdata.conversion import Rates
 from tradebot.core import clock, health
@@ -39,6 +43,8 @@ BEFORE_US: Final = timedelta(days=30)
 """How far back before the account was connected its transfers are read for the list."""
 RECENT: Final = timedelta(minutes=10)
 """Up to this age the present prices are those of the transfer's time."""
+SKEW: Final = timedelta(minutes=1)
+"""How far a venue's clock may be off."""
 SOUGHT_FOR: Final = timedelta(days=7)
 VALUED_AT_ONCE: Final = 25
 """Transfers of one account whose value is looked for in one run: each may cost requests."""
@@ -87,7 +93,11 @@ def read_account(account_id: int) -> int:
         account = Account.objects.get(pk=account_id)
         offered, found = capabilities_of(account), 0
         if offered is not None and offered.lists_movements:
-            found = record(account, venue_of(account).movements_since(_since(account)))
+            asked_at = clock.now()
+            before = None if account.is_paper else _asked_before(account, asked_at)
+            found = record(account, venue_of(account).movements_since(_since(account)), before)
+            if not account.is_paper:
+                VenueFunds.objects.filter(account=account).update(transfers_asked_at=asked_at)
         value_missing(account)
     return found
 
@@ -97,8 +107,11 @@ def take_paper(account: Account, since: datetime) -> int:
     return record(account, venue_of(account).movements_since(since))
 
 
-def record(account: Account, movements: Iterable[Movement]) -> int:
-    """Write down those movements that are not known yet, and return how many there were. Asks no venue."""
+def record(account: Account, movements: Iterable[Movement], asked_before: datetime | None = None) -> int:
+    """Write down those movements that are not known yet, and return how many there were. Asks no venue.
+
+    ``asked_before`` is when the list before this one was asked for; see above for what that tells.
+    """
     by_id = {row.external_id: row for row in movements if row.amount}
     if not by_id:
         return 0
@@ -117,6 +130,7 @@ def record(account: Account, movements: Iterable[Movement]) -> int:
             currency=row.currency,
             amount=row.amount,
             at=row.at,
+            counted_at=now if asked_before is not None and row.at < asked_before - SKEW else row.at,
             source=source,
             note=row.what[:200],
             recorded_at=now,
@@ -160,6 +174,12 @@ def value_missing(account: Account) -> int:
     if found:
         Transfer.objects.bulk_update(found, ["value_usd", "value_btc"])
     return len(found)
+
+
+def _asked_before(account: Account, now: datetime) -> datetime | None:
+    """Return when the last list was asked for, None for the first one; makes the row that remembers it."""
+    row, _ = VenueFunds.objects.get_or_create(account=account)
+    return min(row.transfers_asked_at, now) if row.transfers_asked_at is not None else None
 
 
 def _since(account: Account) -> datetime:

@@ -15,7 +15,7 @@ from django.db.models import Max, QuerySet
 from pydantic import ValidationError
 
 from bots import gates, market_views, memory, strategies
-from bots.conditions import Operator, Tree, describe, evaluate
+from bots.conditions import NO_SIGNAL, Operator, Tree, describe, evaluate
 from bots.gates import Gate
 from bots.models import Bot, BotProduct, Decision, Signal, SignalHook
 from bots.pages import BotRow, bot_rows
@@ -432,7 +432,7 @@ def _why(bot: Bot, chosen: PairRow | None) -> Why:
         why.now, why.would_open = found.decision.message, found.decision.action is Action.OPEN
     live = [_condition_row(check.as_json()) for check in found.checks]
     join = found.join
-    if chosen.checks and all(row.value is None for row in live):
+    if chosen.checks and all(row.value is None and row.reason != NO_SIGNAL for row in live):
         live, why.rules_are_now = [_condition_row(check) for check in chosen.checks], False
     why.rules = [("Entry rule", join, live)] if live else []
     return why

@@ -40,6 +40,9 @@ NOISE: Final = 1e-9
 CATCH_UP_CANDLES: Final = 5
 """How many candles back a crossing nobody has judged yet still counts; older ones are yesterday's news (F39)."""
 
+NO_SIGNAL: Final = "no signal received"
+"""Why a condition on signals is unknown although there are candles."""
+
 MAX_CONDITIONS: Final = 50
 MAX_DEPTH: Final = 5
 
@@ -570,7 +573,7 @@ def _check(leaf: Leaf, market: MarketView, since: Since | None) -> Check:
         if have < needed:
             reason = f"needs {needed} candles, has {have}"
         else:
-            reason = "no signal received" if condition.spec.is_private else "has no value"
+            reason = NO_SIGNAL if condition.spec.is_private else "has no value"
     elif judged is not None and not _fresh(condition, market, judged):
         reason = "no candle has closed since it was last judged"
     return Check(

@@ -5,8 +5,8 @@ written down any more (``positions.safety``), and its running bots are stopped. 
 book are taken back. Open deals stay managed: stops, take profits and a person's closes go on. Only what the bound scope
 may change is touched; "all" means the person's own accounts, never those that others share with them (F48).
 
-What automates beyond bots (regular buys, guards) puts a function on :data:`AUTOMATIONS` that turns it off; the
-account's state refuses its orders in any case.
+What automates beyond bots (automatic buying) is on :data:`AUTOMATIONS` and turned off as well; the account's state
+refuses its orders in any case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 from django.db import transaction
 
-from accounts import trading
+from accounts import automation, trading
 from accounts.models import Account, User
 from bots.models import Bot
 from bots.services import stop_bot
@@ -29,7 +29,7 @@ __all__ = ["AUTOMATIONS", "Stopped", "stop_account", "stop_everything"]
 
 log = structlog.get_logger(__name__)
 
-AUTOMATIONS: Final[list[Callable[[Account, str], int]]] = []
+AUTOMATIONS: Final[list[Callable[[Account, str], int]]] = [automation.switch_off]
 """Each turns off what it automates on the account, for the actor, in the caller's transaction, and says how much."""
 
 

@@ -75,8 +75,7 @@ def refresh_products() -> None:
     with health.loop("products", PRODUCTS_SECONDS):
         with scoping.all_accounts("product lists are fetched once for all accounts"):
             used = set(Account.objects.exclude(exchange=sources.REPLAY).values_list("exchange", flat=True))
-        for exchange in sorted(used | {sources.default_market()}):
-            market_services.refresh_products(exchange)
+        market_services.refresh_product_lists(sorted(used | {sources.default_market()}))
 
 
 @shared_task

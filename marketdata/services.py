@@ -5,7 +5,7 @@ Each function isolates failures: one bad product is recorded and counted and doe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -34,6 +34,7 @@ __all__ = [
     "market_now",
     "refresh_candles",
     "refresh_prices",
+    "refresh_product_lists",
     "refresh_products",
     "status",
 ]
@@ -116,6 +117,22 @@ def refresh_products(exchange: str) -> int:
     else:
         _record_failure(exchange, MarketStatus.Feed.PRODUCTS, "The product list lost more than half of its products.")
     return len(listed)
+
+
+def refresh_product_lists(exchanges: Sequence[str]) -> None:
+    """Refresh several markets' lists. One that fails is recorded with its market and does not stop the others (F67).
+
+    Raises the first failure when not one of them could be refreshed.
+    """
+    failed: list[TradebotError] = []
+    for exchange in exchanges:
+        try:
+            refresh_products(exchange)
+        except TradebotError as error:
+            log.warning("products.refresh_failed", exchange=exchange, code=error.code, error=error.message)
+            failed.append(error)
+    if failed and len(failed) == len(exchanges):
+        raise failed[0]
 
 
 @transaction.atomic

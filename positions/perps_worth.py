@@ -1,4 +1,4 @@
-"""What open perpetual positions add to an account's worth: their profit at the mark, which no balance shows."""
+"""What open perpetual positions add to their account's worth: their profit at the mark, which no balance shows."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from positions import unmatched
 from positions.models import UnmatchedFill
 from positions.views import person
 from tradebot.core.errors import InvalidInput, NotFound
+from tradebot.core.once_pages import acting
 from tradebot.core.scoping import current_scope
 
 PER_PAGE = 50
@@ -46,6 +47,7 @@ def unmatched_fills(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
+@acting
 @require_POST
 def unmatched_explain(request: HttpRequest, pk: int) -> HttpResponse:
     """Keep what one of them was, or with ``all`` every one of its account that is not explained yet."""

@@ -280,6 +280,7 @@ class TransferFactory(_Factory):
     currency = "USD"
     amount = Decimal(1000)
     at = factory.LazyFunction(clock.now)
+    counted_at = factory.SelfAttribute("at")
     value_usd = factory.LazyAttribute(lambda o: o.amount if o.currency == "USD" else None)
     source = Transfer.Source.VENUE
 

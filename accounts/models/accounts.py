@@ -172,6 +172,9 @@ class VenueFunds(OwnedModel):
         null=True, blank=True, help_text="Its list of executions was compared with ours up to then."
     )
     failed_at = models.DateTimeField(null=True, blank=True, help_text="When the venue last failed to answer.")
+    transfers_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the last list of transfers that came was asked for."
+    )
     error_code = models.CharField(max_length=60, blank=True)
     error_text = models.CharField(max_length=300, blank=True)
 

@@ -42,7 +42,7 @@ class ValueSnapshot(OwnedModel):
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="value_snapshots")
     date = models.DateField(help_text="The day in UTC.")
-    taken_at = models.DateTimeField(help_text="The moment that prices and balances are of.")
+    taken_at = models.DateTimeField(help_text="The moment that the balances are of.")
     value_usd = AmountField()
     value_btc = AmountField()
     by_currency = models.JSONField(default=dict, blank=True)
@@ -69,7 +69,10 @@ class Transfer(OwnedModel):
     external_id = models.CharField(max_length=120, help_text="The venue's own id, so that none is counted twice.")
     currency = models.CharField(max_length=20)
     amount = AmountField(help_text="Signed: above zero came in.")
-    at = models.DateTimeField()
+    at = models.DateTimeField(help_text="When it happened, as the venue says.")
+    counted_at = models.DateTimeField(
+        help_text="From when on balances contain it: later than it happened where the venue listed it late."
+    )
     value_usd = AmountField(null=True, blank=True, help_text="Signed, at the prices of that time; empty: not known.")
     value_btc = AmountField(null=True, blank=True, help_text="Signed, at the prices of that time; empty: not known.")
     source = models.CharField(max_length=6, choices=Source.choices)

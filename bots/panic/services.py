@@ -85,14 +85,15 @@ def start(account: Account, actor: str, typed: str) -> PanicRun:
         stopped = stop_account(row, actor)
         run = PanicRun.objects.create(account=row, actor=actor)
         now = clock.now()
-        others = f", {stopped.automations} other automation off" if stopped.automations else ""
+        bots = f"{stopped.bots} bot{'' if stopped.bots == 1 else 's'} with it" if stopped.bots else "no bot was running"
+        others = f", {stopped.automations} more automations" if stopped.automations else ""
         PanicStep.objects.create(
             account=row,
             run=run,
             kind=PanicStep.Kind.AUTOMATION,
             state=PanicStep.State.DONE,
             what=row.name,
-            message=f"The account is stopped, {stopped.bots} bot{'' if stopped.bots == 1 else 's'} with it{others}.",
+            message=f"The account is stopped, {bots}{others}.",
             tries=1,
             started_at=now,
             finished_at=now,

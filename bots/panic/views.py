@@ -17,9 +17,11 @@ from accounts.views import own_account
 from bots.models import Bot, PanicRun, PanicStep
 from bots.panic import services
 from tradebot.core.errors import InvalidInput
+from tradebot.core.once_pages import acting
 
 
 @login_required
+@acting
 @sensitive_post_parameters("code")
 @require_http_methods(["GET", "POST"])
 def panic_new(request: SignedInRequest, pk: int) -> HttpResponse:

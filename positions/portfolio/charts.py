@@ -52,9 +52,9 @@ def _marks(curve: Curve) -> list[dict[str, Any]]:
     by_day: dict[date, dict[str, Decimal]] = defaultdict(lambda: defaultdict(lambda: ZERO))
     moments: dict[date, int] = {}
     for transfer in curve.transfers:
-        day = transfer.at.date()
+        day = transfer.counted_at.date()
         by_day[day][transfer.currency] += transfer.amount
-        moments.setdefault(day, int(transfer.at.timestamp()))
+        moments.setdefault(day, int(transfer.counted_at.timestamp()))
     marks = []
     for day, sums in sorted(by_day.items()):
         moved = [(currency, amount) for currency, amount in sums.items() if amount]

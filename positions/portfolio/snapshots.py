@@ -84,7 +84,7 @@ def take(account_id: int) -> str:
         row = ValueSnapshot(
             account=account,
             date=found.now.date(),
-            taken_at=found.now,
+            taken_at=found.told.at or found.now,
             value_usd=quantize(usd.amount),
             value_btc=quantize(btc.amount),
             by_currency=_made_of(found),
@@ -149,10 +149,10 @@ def curve_of(rows: Sequence[AccountHoldings], into: str, days: int | None) -> Cu
     now = rows[0].now if rows else clock.now()
     since = None if days is None else now.date() - timedelta(days=days)
     snapshots = ValueSnapshot.objects.filter(account__in=accounts).order_by("date")
-    transfers = Transfer.objects.filter(account__in=accounts).order_by("at", "pk")
+    transfers = Transfer.objects.filter(account__in=accounts).order_by("counted_at", "pk")
     if since is not None:
         snapshots = snapshots.filter(date__gte=since)
-        transfers = transfers.filter(at__gte=datetime.combine(since, time.min, tzinfo=UTC))
+        transfers = transfers.filter(counted_at__gte=datetime.combine(since, time.min, tzinfo=UTC))
     name = "value_usd" if into == "USD" else "value_btc"
     readings: dict[int, dict[tuple[date, int], Reading]] = defaultdict(dict)
     for account_id, day, at, value in snapshots.values_list("account_id", "date", "taken_at", name):
@@ -160,11 +160,11 @@ def curve_of(rows: Sequence[AccountHoldings], into: str, days: int | None) -> Cu
     for row in rows:
         present = worth_of([row], into)
         if present.is_certain and present.amount is not None:
-            readings[row.account.pk][now.date(), 1] = Reading(now, present.amount)
+            readings[row.account.pk][now.date(), 1] = Reading(row.told.at or now, present.amount)
     moved = list(transfers)
     flows: dict[int, list[Flow]] = defaultdict(list)
     for transfer in moved:
-        flows[transfer.account_id].append(Flow(transfer.at, getattr(transfer, name)))
+        flows[transfer.account_id].append(Flow(transfer.counted_at, getattr(transfer, name)))
     first = ValueSnapshot.objects.filter(account__in=accounts).order_by().values("account").annotate(date=Min("date"))
     begun = {row["account"]: (row["date"], 0) for row in first}
     ids = [account.pk for account in accounts]
@@ -174,7 +174,7 @@ def curve_of(rows: Sequence[AccountHoldings], into: str, days: int | None) -> Cu
         steps=steps,
         put_in=_added_up(steps),
         gaps=_gaps(steps),
-        transfers=[row for row in moved if steps and steps[0].at < row.at <= steps[-1].at],
+        transfers=[row for row in moved if steps and steps[0].at < row.counted_at <= steps[-1].at],
         gain=gain_of(steps),
     )
 

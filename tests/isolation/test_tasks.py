@@ -100,6 +100,9 @@ ARGUMENTS: Final[dict[str, Callable[[World], list[Any]]]] = {
 OVER_ALL: Final = {
     "accounts.tasks.read_account_transfers": "looks after the account it is given, in that account's scope",
     "accounts.tasks.read_transfers": "reads the transfers of everybody, each account in a scope of its own",
+    "bots.autobuy.tasks.run": "buys for everybody's rules, each account in a scope of its own",
+    "bots.autobuy.tasks.run_account": "buys for the account it is given, in that account's scope",
+    "positions.tasks.measure_guarded": "measures everybody's guarded accounts, each in a scope of its own",
     "bots.backtesting.tasks.recover": "queues everybody's backtests and sweeps again whose worker died",
     "bots.backtesting.tasks.work": "takes whoever's turn it is, and works in that person's scope",
     "marketdata.tasks.download_next": "takes whoever's turn it is, and works in that person's scope",

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from marketdata import market, services, sources
+from marketdata.models import Product
 from marketdata.sources.base import MarketSource
 from marketdata.sources.limiter import AddressLimiter
 from marketdata.timeframes import Timeframe
@@ -84,9 +85,7 @@ def test_tickers_are_asked_for_at_once(binance: MarketSource, fake: FakeVenue) -
     assert len(fake.sent("/ticker/24hr")) == 1
 
 
-@pytest.mark.parametrize(
-    ("slug", "symbol", "path"), [("binance", "ETH-USDT", "24hr"), ("coinbase", "ETH-USD", "products")]
-)
+@pytest.mark.parametrize(("slug", "symbol"), [("binance", "ETH-USDT"), ("coinbase", "ETH-USD")])
 def test_the_price_of_everything_is_one_request(slug: str, symbol: str, fake: FakeVenue) -> None:
     source = sources.get(slug)
     source.tickers([])
@@ -139,3 +138,13 @@ def test_prices_of_every_exchange_are_cached_and_read_from_there(binance: Market
     assert len(fake.requests) == asked
     assert set(market.fresh_quotes("binance", ["BTC-USDT", "ETH-USDT"])) == {"BTC-USDT", "ETH-USDT"}
     assert len(fake.requests) == asked + 1
+
+
+@pytest.mark.django_db
+def test_f67_a_market_that_does_not_answer_does_not_stop_the_others(binance: MarketSource, fake: FakeVenue) -> None:
+    fake.control.fail("status", "exchangeInfo", status=400, count=None)
+    services.refresh_product_lists(["binance", "coinbase"])
+    assert set(Product.objects.values_list("exchange", flat=True)) == {"coinbase"}
+    assert services.MarketStatus.objects.get(exchange="binance", feed="products").consecutive_failures == 1
+    with pytest.raises(VenueUnavailable):
+        services.refresh_product_lists(["binance"])

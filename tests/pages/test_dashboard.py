@@ -22,7 +22,9 @@ from tests.factories import (
     OrderFactory,
     PositionFactory,
     ProductFactory,
+    TransferFactory,
     UnmatchedFillFactory,
+    ValueSnapshotFactory,
 )
 from tests.pages.markup import offences, text
 from tradebot.core import clock
@@ -109,7 +111,7 @@ def test_the_account_value_counts_what_has_a_price_and_names_the_rest(browser: C
 
     value = browser.get(reverse("dashboard")).context["value"]
 
-    assert value.unknown == ["XYZ"]
+    assert value.unpriced == ("XYZ",)
     assert value.amount > Decimal(1000)
 
 
@@ -200,19 +202,48 @@ def test_the_dashboard_costs_the_same_however_much_there_is(browser: Client, acc
     assert cost() <= before
 
 
-def test_f36_coins_of_open_deals_are_not_free(db: None) -> None:
-    from decimal import Decimal
+def test_f36_coins_of_open_deals_are_not_free(browser: Client, account: Account) -> None:
+    bot = BotFactory(account=account)
+    PositionFactory(bot=bot, open=True, base_held=Decimal("0.2"))
 
-    from tests.factories import AccountFactory, PositionFactory
-    from tradebot.core.scoping import acting_for_account
-    from tradebot.dashboard import account_value
+    assert browser.get(reverse("dashboard")).context["free"] == [("USD", 1000), ("BTC", Decimal("0.3"))]
 
-    account = AccountFactory(balances={"USD": 100, "BTC": 3})
-    PositionFactory(bot__account=account, open=True, base_held=Decimal(1))
-    with acting_for_account(account.pk):
-        value = account_value([account], "USD")
-    PositionFactory.create_batch(2, bot__account=account, open=True, base_held=Decimal(1))
-    with acting_for_account(account.pk):
-        nothing = account_value([account], "USD")
-    assert value.free == [("USD", 100), ("BTC", 2)]
-    assert nothing.free == [("USD", 100)]
+    PositionFactory.create_batch(2, bot=bot, open=True, base_held=Decimal("0.2"))
+
+    assert browser.get(reverse("dashboard")).context["free"] == [("USD", 1000)]
+
+
+def test_f35_the_value_curve_knows_deposits_and_days_won(browser: Client, account: Account) -> None:
+    now = clock.now()
+    before = browser.get(reverse("dashboard"))
+    assert (before.context["curve"], before.context["value_over_time"]) == ("realised", None)
+    worth = before.context["value"].amount
+    for days, value in ((2, worth - 700), (1, worth - 700)):
+        ValueSnapshotFactory(account=account, taken_at=now - timedelta(days=days), value_usd=value)
+    TransferFactory(account=account, amount=Decimal(700), at=now - timedelta(hours=5))
+    closed_deal(account, "-3", opened_at=now - timedelta(days=2), closed_at=now - timedelta(days=1))
+
+    page = browser.get(reverse("dashboard"))
+    curve = page.context["value_over_time"]
+
+    assert page.context["curve"] == "value"
+    assert "Value over time" in text(page)
+    assert len(curve["value"]) == 3
+    assert abs(curve["value"][-1] - curve["put_in"][-1]) < float(worth) / 100
+    assert curve["won"] == [0, -1, 0]
+    assert [mark["text"] for mark in curve["marks"]] == ["+700.00 USD"]
+    assert browser.get(reverse("dashboard"), {"curve": "realised"}).context["curve"] == "realised"
+
+
+def test_todays_gain_leaves_deposits_out(browser: Client, account: Account) -> None:
+    with all_accounts("dollars alone"):
+        PaperBalance.objects.filter(account=account).exclude(currency="USD").delete()
+    now = clock.now()
+    if now.hour == 0 and now.minute < 5:
+        return  # the day has just begun
+    ValueSnapshotFactory(account=account, taken_at=now - timedelta(minutes=4), value_usd=Decimal(390))
+    TransferFactory(account=account, amount=Decimal(600), at=now - timedelta(minutes=2))
+
+    today = browser.get(reverse("dashboard")).context["value_today"]
+
+    assert (today.amount, today.put_in) == (10, 600)

@@ -225,6 +225,9 @@ REPEATED: Final = {
     "bot_signals": "shows a secret once, which is not to be stored",
     "settings_api": "shows a secret once, which is not to be stored",
     "settings_coins": "sets what it says",
+    "account_keys": "keys leave nothing behind, not even a digest; the same ones change nothing",
+    "exchange_connect": "keys leave nothing behind, not even a digest; one that is connected is refused",
+    "stop_trading": "stops as often as one presses it: a page of before must not have lost that",
     "signal_hook": "programs send, with an id of their own that counts once",
 }
 """Pages that may be sent again, and why."""
@@ -255,7 +258,9 @@ def test_every_form_of_those_pages_has_a_key_of_its_own() -> None:
     without = {
         "bots/_signals.html",
         "bots/signals.html",
+        "accounts/connect.html",
         "components/account_switcher.html",
+        "components/stop_switch.html",
         "components/top.html",
         "settings/api.html",
         "settings/coins.html",

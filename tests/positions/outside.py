@@ -65,6 +65,7 @@ class OutsideVenue:
         self.price = price
         self.fee_in_base = False
         self.wallet: dict[str, Decimal] = {}
+        self.movements: list[Movement] = []
         self.orders: dict[UUID, OutsideOrder] = {}
         self.arrivals: list[UUID] = []
         self.faults: dict[str, deque[Fault]] = {}
@@ -155,7 +156,8 @@ class OutsideVenue:
         return KeyPermissions(can_view=True, can_trade=True, can_withdraw=False)
 
     def movements_since(self, moment: datetime) -> list[Movement]:
-        return []
+        self._maybe_fail("movements_since", done=False)
+        return [row for row in self.movements if row.at >= moment]
 
     def products(self) -> list[ProductInfo]:
         return []

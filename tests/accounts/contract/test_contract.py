@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from accounts.exchanges.base import NEVER_ARRIVED
 from tests.accounts.contract.worlds import START, World, order, ref, world_of
 from tradebot.core import clock
 from tradebot.core.errors import Remedy, VenueRejected
@@ -150,6 +151,26 @@ def test_what_was_never_placed_is_not_found_and_cannot_be_cancelled(world: World
     with pytest.raises(VenueRejected) as caught:
         venue.cancel(ref(never))
     assert caught.value.code == "unknown_order"
+
+
+def test_f12_an_id_is_given_up_for_good_or_the_venue_says_that_it_cannot(world: World) -> None:
+    venue, placed, never = (
+        world.venue(),
+        order(world, BUY, base_size=Decimal("0.01")),
+        order(world, BUY, base_size=Decimal("0.01"), limit_price=LOW),
+    )
+    done = venue.place(placed)
+    if not venue.capabilities.lookup_is_definitive:
+        with pytest.raises(VenueRejected, check=lambda error: error.code == "cannot_forget"):
+            venue.forget(never)
+        return
+    assert venue.forget(placed) == done  # what is there stays as it is
+    given_up = venue.forget(never)
+    assert (given_up.status, given_up.error_code, given_up.trades) == (OrderStatus.REJECTED, NEVER_ARRIVED, ())
+    assert venue.forget(never) == venue.find(ref(never)) == given_up
+    with pytest.raises(VenueRejected, check=lambda error: error.code == NEVER_ARRIVED):
+        venue.place(never)
+    assert venue.open_orders() == []
 
 
 def test_many_orders_are_found_at_once_with_and_without_the_venues_ids(world: World) -> None:
