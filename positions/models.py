@@ -31,6 +31,7 @@ def _choices(words: type) -> list[tuple[str, str]]:
     return [(word.value, word.value.replace("_", " ")) for word in words]  # type: ignore[attr-defined]
 
 
+POSITION_STATUSES = _choices(PositionStatus)
 _ACTIVE = sorted(status.value for status in POSITION_ACTIVE)
 _WORKING = sorted(status.value for status in WORKING)
 _EXITS = sorted(purpose.value for purpose in SINGLE_EXITS)
@@ -63,7 +64,7 @@ class Position(OwnedModel):
     product = models.ForeignKey("marketdata.Product", models.PROTECT, related_name="+")
     strategy = models.CharField(max_length=40, default="indicator_dca")
     direction = models.CharField(max_length=5, choices=_choices(Direction), default=Direction.LONG)
-    status = models.CharField(max_length=10, choices=_choices(PositionStatus), default=PositionStatus.PENDING)
+    status = models.CharField(max_length=10, choices=POSITION_STATUSES, default=PositionStatus.PENDING)
     slot = models.PositiveIntegerField(default=0, help_text="Which of the bot's parallel deals on this pair it is.")
     deal_number = models.PositiveBigIntegerField(null=True, blank=True, help_text="Counts deals that got a fill.")
     attempt_number = models.PositiveBigIntegerField(help_text="Counts every attempt.")

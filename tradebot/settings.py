@@ -311,8 +311,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
+        "PositionStatusEnum": "positions.models.POSITION_STATUSES",
+        "PanicStatusEnum": "bots.panic.models.PanicRun.Status",
         "JobStatusEnum": "bots.backtesting.models.JobStatus",
-        "SideEnum": "accounts.models.SIDES",
+        "SideEnum": "accounts.models.paper.SIDES",
         "SignalKindEnum": "bots.signals.models.KINDS",
     },
 }

@@ -25,6 +25,7 @@ from tests.factories import (
     HistoryDownloadFactory,
     LeftOutFactory,
     OrderFactory,
+    PanicRunFactory,
     PaperEntryFactory,
     PaperOrderFactory,
     PaperTradeFactory,
@@ -33,6 +34,7 @@ from tests.factories import (
     SweepFactory,
     SweepPointFactory,
     TransferFactory,
+    UnmatchedFillFactory,
     ValueSnapshotFactory,
 )
 from tradebot.api_urls import router
@@ -60,6 +62,8 @@ def grow(people: People, number: int) -> None:
         TransferFactory(account=people.account)
         ValueSnapshotFactory(account=AccountFactory(owner=people.ann))
         LeftOutFactory(account=people.account)
+        PanicRunFactory(account=people.account, finished=True)
+        UnmatchedFillFactory(account=people.account)
 
 
 def queries(client: APIClient, path: str) -> tuple[int, int]:

@@ -113,6 +113,7 @@ OVER_ALL: Final = {
     "positions.tasks.mark_days": "marks the day of every account with a limit, and drops marks that nothing needs",
     "positions.tasks.ask_for_balances": "asks every exchange account's venue, each in a scope of its own",
     "positions.tasks.compare_account": "looks after the account it is given, in that account's scope",
+    "positions.tasks.tend_account": "looks after the account it is given, in that account's scope",
     "positions.tasks.monitor_resting": "matches resting orders of everybody, each account in a scope of its own",
     "positions.tasks.tend_perpetuals": "settles perpetuals of everybody, each account in a scope of its own",
     "positions.tasks.reconcile": "settles orders of everybody, each account in a scope of its own",

@@ -144,7 +144,7 @@ def test_auto_takes_coinbase_when_it_answers_and_the_simulated_market_otherwise(
     assert sources.default_market() == "simulated"
     settings.MARKET = "coinbase"
     assert sources.default_market() == "coinbase"
-    settings.MARKET = "kraken"
+    settings.MARKET = "nowhere"
     with pytest.raises(InvalidInput):
         sources.default_market()
 

@@ -80,7 +80,7 @@ def closed_deal(bot: Bot, product: Product, price: Decimal | int = 100, gain: st
     return recompute(deal)
 
 
-MOST_QUERIES = 25
+MOST_QUERIES = 28
 """Of any page, the shell around it included."""
 
 
