@@ -130,8 +130,9 @@ export const inner = (element) => Math.max(120, element.clientWidth - 16);
 // Amounts along an axis: as many digits as the step between two ticks needs, and room for the widest of them.
 const amounts = {
   values: (_plot, ticks, _axis, _space, step) => {
-    const digits = step >= 1 ? 0 : Math.min(8, Math.ceil(-Math.log10(step) - 1e-9));
-    return ticks.map((value) => (Math.abs(value) >= 10000 ? `${fmt(value / 1000, step < 1000 ? 1 : 0)} k` : fmt(value, digits)));
+    const needed = (of) => (of >= 1 ? 0 : Math.min(8, Math.ceil(-Math.log10(of) - 1e-9)));
+    const [plain, thousands] = [needed(step), needed(step / 1000)];
+    return ticks.map((value) => (Math.abs(value) >= 10000 ? `${fmt(value / 1000, thousands)} k` : fmt(value, plain)));
   },
   size: (_plot, labels) => Math.max(40, 18 + 7 * Math.max(0, ...(labels ?? []).map((label) => label.length))),
 };
