@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 
 from accounts.access import acting_for
-from accounts.exchanges.paper import PaperVenue
 from bots import capital
 from bots.capital import Purse
 from bots.models import Bot
 from tests.bots.world import World
 from tests.factories import AccountFactory
+from tests.positions.conftest import desk_outside
 from tradebot.core import clock
 from tradebot.core.errors import VenueUnavailable
 from tradebot.core.scoping import detached
@@ -71,14 +71,12 @@ def test_f34_without_a_price_the_value_is_not_known() -> None:
     assert (found.free, found.value, found.problem) == (9_900, None, "a price is not known")
 
 
-def test_a_venue_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World({"AAA-USD": [100.0] * 3})
-
-    def silent(self: PaperVenue) -> dict[str, object]:
-        raise VenueUnavailable("unavailable", "The venue does not answer.")
-
-    monkeypatch.setattr(PaperVenue, "balances", silent)
-    assert purse(world, 1) == Purse("USD", None, None, capital.ASSUMED_FEES, "The venue does not answer.")
+def test_a_venue_that_does_not_answer_is_named() -> None:
+    with desk_outside() as desk, acting_for(desk.account.owner):
+        assert desk.venue is not None
+        desk.venue.fail("balances", VenueUnavailable("unavailable", "The venue does not answer."))
+        found = capital.purse_of(desk.account, "USD")
+    assert found == Purse("USD", None, None, capital.ASSUMED_FEES, "The venue does not answer.")
 
 
 def test_f49_another_account_of_the_same_person_adds_nothing() -> None:

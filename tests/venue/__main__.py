@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -85,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     write_history(venue.engine)
     venue.engine.add_account("me", WALLETS)
     key = venue.keyring.add(usable_key(options.key_file))
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have had Ctrl-C ignored for what it runs behind
+        signal.signal(number, signal.default_int_handler)
     venue.start()
     try:
         greet(venue, key)

@@ -35,9 +35,10 @@ def started(key_file: Path) -> Iterator[tuple[str, str, str]]:
         assert found, text
         try:
             yield found.group(1), found.group(2), found.group(3)
-        finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+            assert process.wait(10) == 0
+        finally:
+            process.kill()  # or it would be waited for without end
 
 
 @pytest.mark.slow
