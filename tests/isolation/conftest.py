@@ -15,7 +15,9 @@ from tests.isolation.world import World, build
 def made(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
     """The world, made once; each test's own transaction inside this one puts it back as it was."""
     with django_db_blocker.unblock(), transaction.atomic():
-        yield build()
+        world = build()
+        world.untouched = world.fingerprint()
+        yield world
         transaction.set_rollback(True)
 
 

@@ -156,7 +156,7 @@ def client_of(person: Any) -> APIClient:
 
 @ids(JUDGED)
 def test_a_stranger_gets_and_changes_nothing(world: World, route: Route) -> None:
-    verdict, before, body = verdict_of(route.template), world.fingerprint(), body_of(world)
+    verdict, before, body = verdict_of(route.template), world.untouched, body_of(world)
     client = client_of(world.bob)
     for observer in (False, True) if verdict and verdict.row else (False,):
         path = path_of(route, world, observer)
@@ -175,7 +175,7 @@ def test_a_stranger_gets_and_changes_nothing(world: World, route: Route) -> None
 
 @ids(JUDGED)
 def test_somebody_signed_out_is_asked_to_sign_in(world: World, route: Route) -> None:
-    path, before, body = path_of(route, world), world.fingerprint(), body_of(world)
+    path, before, body = path_of(route, world), world.untouched, body_of(world)
     client = client_of(None)
     for method in METHODS:
         answer = ask(client, method, route, path, body)
@@ -190,7 +190,7 @@ def test_somebody_signed_out_is_asked_to_sign_in(world: World, route: Route) -> 
 
 @ids([route for route in JUDGED if kind_of(route) not in (Kind.PUBLIC, Kind.STAFF)])
 def test_an_observer_reads_what_is_shared_and_changes_nothing(world: World, route: Route) -> None:
-    verdict, before, body = verdict_of(route.template), world.fingerprint(), body_of(world)
+    verdict, before, body = verdict_of(route.template), world.untouched, body_of(world)
     assert verdict is not None
     path, client = path_of(route, world, observer=True), client_of(world.olga)
     for method in METHODS:
@@ -211,7 +211,7 @@ def test_an_observer_reads_what_is_shared_and_changes_nothing(world: World, rout
 
 @ids([route for route in OWN if verdict_of(route.template).row])  # type: ignore[union-attr]
 def test_an_observer_does_not_reach_what_is_not_shared(world: World, route: Route) -> None:
-    path, before, body = path_of(route, world, observer=False), world.fingerprint(), body_of(world)
+    path, before, body = path_of(route, world, observer=False), world.untouched, body_of(world)
     client = client_of(world.olga)
     for method in METHODS:
         answer = ask(client, method, route, path, body)

@@ -87,6 +87,8 @@ class World:
     product: Product
     shared: dict[str, Any] = field(default_factory=dict)
     private: dict[str, Any] = field(default_factory=dict)
+    untouched: dict[str, str] = field(default_factory=dict)
+    """The fingerprint of the world as it was made, which every test of a file starts from."""
 
     def named(self, kind: str, observer: bool) -> Any:
         """Return Ann's row of that kind; with ``observer`` the one that Olga may read, where there is one."""
