@@ -7,10 +7,10 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run test check format format-check lint types imports migrations templates bench chaos parity lock clean
+.PHONY: help setup dev run test check format format-check lint types imports migrations templates bench chaos parity rewrite-migrations lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install what running needs
 	@$(PYTHON) tradebot/setup/prepare.py --venv $(VENV)
@@ -59,6 +59,11 @@ chaos: dev ## kill processes at every step for a while and look for lost or doub
 
 parity: dev ## the fills of backtests against those of replays through the cycle, on all recordings (minutes a preset)
 	$(PY) -m pytest tests/parity -o python_files='parity_*.py' -p no:randomly -s $(PYTEST_ARGS)
+
+rewrite-migrations: dev ## write the migrations anew (until the first release)
+	DEBUG=1 DATABASE_URL=sqlite://:memory: $(PY) manage.py rewrite_migrations
+	$(PY) -m ruff check --fix-only --quiet */migrations tradebot/core/migrations
+	$(PY) -m ruff format --quiet */migrations tradebot/core/migrations
 
 lock: dev ## lock versions again after a change of an .in file or package.json (UPGRADE=1: newest of everything)
 	$(LOCK) requirements.in -o requirements.txt

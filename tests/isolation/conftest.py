@@ -22,5 +22,6 @@ def made(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
 
 
 @pytest.fixture
-def world(made: World, db: None) -> World:
-    return made
+def world(made: World, db: None) -> Iterator[World]:
+    with made.watching():
+        yield made

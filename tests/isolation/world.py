@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -18,7 +20,7 @@ from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -54,6 +56,8 @@ MEANT: Final = frozenset(
     }
 )
 """Texts that the software reads as words of its own, so they cannot carry a mark."""
+READING: Final = ("SELECT ", "SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
+IDENTIFIER: Final = re.compile(r'"(\w+)"')
 MARKED_JSON: Final = frozenset({"detail", "evidence", "last_evidence", "payload"})
 
 
@@ -89,6 +93,8 @@ class World:
     private: dict[str, Any] = field(default_factory=dict)
     untouched: dict[str, str] = field(default_factory=dict)
     """The fingerprint of the world as it was made, which every test of a file starts from."""
+    written: set[str] = field(default_factory=set)
+    """Whatever the statements that were not plain reading named, since :meth:`watching` began."""
 
     def named(self, kind: str, observer: bool) -> Any:
         """Return Ann's row of that kind; with ``observer`` the one that Olga may read, where there is one."""
@@ -98,6 +104,25 @@ class World:
         """Return a hash per table of all that is Ann's."""
         with detached("the proof looks at what changed"):
             return {label: _hash(rows) for label, rows in self._tables()}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note every statement that may write, so that :meth:`changed` need not look at tables that none named."""
+
+        def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            if not sql.startswith(READING):
+                self.written.update(IDENTIFIER.findall(sql))
+            return execute(sql, params, many, context)
+
+        self.written.clear()
+        with connection.execute_wrapper(note):
+            yield
+
+    def changed(self) -> set[str]:
+        """Return the tables in which something of Ann's is not as it was made. Asked while ``watching``."""
+        with detached("the proof looks at what changed"):
+            tables = [(label, rows) for label, rows in self._tables() if rows.model._meta.db_table in self.written]
+            return {label for label, rows in tables if _hash(rows) != self.untouched[label]}
 
     def _tables(self) -> Iterator[tuple[str, Any]]:
         ids = [row.pk for row in (self.shared["account"], self.private["account"])]
