@@ -27,7 +27,8 @@ __all__ = ["auto_buy_tasks", "backtest_tasks", "panic_tasks"]
 DISPATCH_SECONDS: Final = 2
 PRICES_SECONDS: Final = 5
 CANDLES_SECONDS: Final = 20
-PRODUCTS_SECONDS: Final = 3600
+PRODUCTS_SECONDS: Final = 15
+PRODUCTS_AGE: Final = timedelta(hours=1)
 PRUNE_SECONDS: Final = 3600
 ALWAYS_PRICED: Final = ("BTC-USD", "ETH-USD")
 
@@ -71,11 +72,15 @@ def refresh_candles() -> None:
 
 @shared_task
 def refresh_products() -> None:
-    """Refresh the product lists of the markets that accounts trade on, and of the one that new accounts will."""
+    """Refresh the product lists of the markets that accounts trade on, and of the one that new accounts will.
+
+    Asked often, so that an account on a market nobody had before finds its pairs at once; each list is fetched once an
+    hour.
+    """
     with health.loop("products", PRODUCTS_SECONDS):
         with scoping.all_accounts("product lists are fetched once for all accounts"):
             used = set(Account.objects.exclude(exchange=sources.REPLAY).values_list("exchange", flat=True))
-        market_services.refresh_product_lists(sorted(used | {sources.default_market()}))
+        market_services.refresh_product_lists(sorted(used | {sources.default_market()}), PRODUCTS_AGE)
 
 
 @shared_task

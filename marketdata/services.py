@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from marketdata import prices, sources
 from marketdata.models import MarketStatus, Product
@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 SMALLEST_BELIEVABLE_SHARE: Final = 0.5
 """A product list with less than this share of the known products is taken for half an answer: nothing is delisted."""
+REST_AFTER_FAILURE: Final = timedelta(minutes=1)
+"""How long a market that did not send its product list is left alone."""
 TERMS: Final = [
     "base",
     "quote",
@@ -119,13 +121,20 @@ def refresh_products(exchange: str) -> int:
     return len(listed)
 
 
-def refresh_product_lists(exchanges: Sequence[str]) -> None:
+def refresh_product_lists(exchanges: Sequence[str], max_age: timedelta = timedelta(0)) -> None:
     """Refresh several markets' lists. One that fails is recorded with its market and does not stop the others (F67).
 
-    Raises the first failure when not one of them could be refreshed.
+    A list that is younger than ``max_age`` stays, and a market that has just failed is left alone for a while. Raises
+    the first failure when not one of them could be refreshed.
     """
     failed: list[TradebotError] = []
+    now = clock.now()
+    rested = Q(last_success_at__gt=now - max_age) | Q(last_error_at__gt=now - min(max_age, REST_AFTER_FAILURE))
+    known = MarketStatus.objects.filter(rested, feed=MarketStatus.Feed.PRODUCTS, exchange__in=exchanges)
+    known_now = set(known.values_list("exchange", flat=True))
     for exchange in exchanges:
+        if exchange in known_now:
+            continue
         try:
             refresh_products(exchange)
         except TradebotError as error:

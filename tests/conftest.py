@@ -10,8 +10,27 @@ from django.db import connection
 
 from tradebot.core.scoping import scope_or_none
 
+DATABASE_FIXTURES: Final = frozenset({"db", "transactional_db"})
 STAYS: Final = frozenset({"auth_permission", "django_content_type"})
 """Tables that hold the same whatever is tested; Django fills them again after every flush that empties them."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", action="store_true", help="only the tests that reach the database")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--database`` leave out what would be the same on any other database."""
+    if not config.getoption("--database"):
+        return
+    reaching = [item for item in items if _reaches_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(reaching)])
+    items[:] = reaching
+
+
+def _reaches_database(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("django_db") is not None or not DATABASE_FIXTURES.isdisjoint(fixtures)
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ app.conf.beat_schedule = {
     "exchange balances": _every(30, "positions.tasks.ask_for_balances"),
     "prices": _every(5, "bots.tasks.refresh_prices"),
     "candles": _every(20, "bots.tasks.refresh_candles"),
-    "products": _every(3600, "bots.tasks.refresh_products"),
+    "products": _every(15, "bots.tasks.refresh_products"),
     "transfers": _every(900, "accounts.tasks.read_transfers"),
     "value snapshots": _every(900, "positions.tasks.take_value_snapshots"),
     "lost backtests": _every(60, "bots.backtesting.tasks.recover"),

@@ -15,6 +15,7 @@ from django.db import connections
 from django.test import override_settings
 
 from accounts.models import Account, User
+from notifications.consumers import HEARTBEAT_SECONDS
 from notifications.outbox import publish
 from tests.notifications.live import Client, Live, live_server
 from tradebot.core.scoping import acting_for_account, all_accounts
@@ -55,9 +56,17 @@ async def measure(live: Live, everybody: list[tuple[int, int, str]]) -> list[flo
     async def listen(ws: Client) -> None:
         while True:
             message = await ws.receive()
-            delays.append(time.time() - float(message["sent"]))
+            if message["type"] == "order_fill":
+                delays.append(time.time() - float(message["sent"]))
 
-    listeners = [asyncio.create_task(listen(ws)) for ws in sockets]
+    async def beat(ws: Client) -> None:
+        """Send heartbeats as a browser does, so that the server keeps the socket, each at its own moment."""
+        await asyncio.sleep(random.uniform(0, HEARTBEAT_SECONDS))
+        while True:
+            await ws.send({"type": "ping"})
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    listeners = [asyncio.create_task(work(ws)) for ws in sockets for work in (listen, beat)]
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as engine:
         for _ in range(FILLS):

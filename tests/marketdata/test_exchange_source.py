@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -16,6 +17,7 @@ from marketdata.timeframes import Timeframe
 from marketdata.wire import venues
 from tests.accounts.live import fake_venue
 from tests.venue.server import FakeVenue
+from tradebot.core import clock
 from tradebot.core.errors import NotFound, VenueThrottled, VenueUnavailable
 
 
@@ -138,6 +140,26 @@ def test_prices_of_every_exchange_are_cached_and_read_from_there(binance: Market
     assert len(fake.requests) == asked
     assert set(market.fresh_quotes("binance", ["BTC-USDT", "ETH-USDT"])) == {"BTC-USDT", "ETH-USDT"}
     assert len(fake.requests) == asked + 1
+
+
+@pytest.mark.django_db
+def test_a_product_list_is_fetched_at_once_for_a_new_market_and_then_once_in_a_while(fake: FakeVenue) -> None:
+    hour, start = timedelta(hours=1), clock.now()
+    services.refresh_product_lists(["coinbase"], hour)
+    asked = len(fake.requests)
+    services.refresh_product_lists(["coinbase"], hour)
+    assert asked
+    assert len(fake.requests) == asked
+    with clock.at(start + timedelta(minutes=61)):
+        services.refresh_product_lists(["coinbase"], hour)
+        assert len(fake.requests) > asked
+    fake.control.fail("status", "products", status=400, count=None)
+    with clock.at(start + timedelta(minutes=130)):
+        with pytest.raises(VenueUnavailable):
+            services.refresh_product_lists(["coinbase"], hour)
+        asked = len(fake.requests)
+        services.refresh_product_lists(["coinbase"], hour)
+        assert len(fake.requests) == asked, "a market that has just failed is left alone"
 
 
 @pytest.mark.django_db

@@ -25,7 +25,7 @@ from tradebot.core.scoping import acting_for_account
 D = Decimal
 CANDLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles"
 RECORDING = Path(os.environ.get("CANDLES", CANDLES)) / "XRP-USDT-PERP_5m_2021-11.csv.gz"
-LOOKS = 300
+LOOKS = 120
 
 
 @pytest.mark.data
@@ -62,7 +62,7 @@ def _step(account: Account, product: Product, direction: Direction) -> None:
         plan, _ = perps.plan_of(account, product, direction, 10, perps.MarginMode.ISOLATED, margin=D(20))
     except MissingInformation:
         return
-    away = plan.price * D("0.008") * direction.sign
+    away = plan.price * D("0.004") * direction.sign
     perps.open_position(
         account,
         product,
