@@ -60,8 +60,9 @@ def balances_of(account_ids: Iterable[int]) -> dict[int, dict[str, Balance]]:
     paper = [pk for pk, kind in kinds.items() if kind == Account.Kind.PAPER]
     known: dict[int, dict[str, Balance]] = {pk: {} for pk in paper}
     if paper:
-        for row in PaperBalance.objects.filter(account_id__in=paper):
-            known[row.account_id][row.currency] = Balance(row.currency, row.total, row.held)
+        rows = PaperBalance.objects.filter(account_id__in=paper).order_by()
+        for account_id, currency, total, held in rows.values_list("account_id", "currency", "total", "held"):
+            known[account_id][currency] = Balance(currency, total, held)
     if len(paper) < len(kinds):
         known |= _told([pk for pk in kinds if pk not in known])
     return known
@@ -86,8 +87,9 @@ def fees_of(account_ids: Iterable[int]) -> dict[int, tuple[Decimal, Decimal]]:
     wanted = list(account_ids)
     usual = PaperTerms()
     rates = dict.fromkeys(wanted, (usual.maker_fee_pct / HUNDRED, usual.taker_fee_pct / HUNDRED))
-    for terms in PaperTerms.objects.filter(account__in=wanted):
-        rates[terms.account_id] = (terms.maker_fee_pct / HUNDRED, terms.taker_fee_pct / HUNDRED)
+    terms = PaperTerms.objects.filter(account__in=wanted).order_by()
+    for account_id, maker_pct, taker_pct in terms.values_list("account_id", "maker_fee_pct", "taker_fee_pct"):
+        rates[account_id] = (maker_pct / HUNDRED, taker_pct / HUNDRED)
     for told in VenueFunds.objects.filter(account__in=wanted, maker_fee__isnull=False, taker_fee__isnull=False):
         rates[told.account_id] = (told.maker_fee or ZERO, told.taker_fee or ZERO)
     return rates

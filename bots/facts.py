@@ -601,8 +601,9 @@ def _last_closed(
 
 def _closed(account_ids: Iterable[int]) -> dict[int, Literal["read_only", "stopped"]]:
     """Return why accounts take no risk at present, of those that do not. One query."""
-    rows = Account.objects.filter(pk__in=list(account_ids)).only("pk", "kind", "trading_state")
-    return {row.pk: "stopped" if row.is_killed else "read_only" for row in rows.order_by() if not row.is_armed}
+    rows = Account.objects.filter(pk__in=list(account_ids)).exclude(trading_state=Account.TradingState.ARMED)
+    rows = rows.only("pk", "kind", "trading_state").order_by()
+    return {row.pk: "stopped" if row.is_killed else "read_only" for row in rows if not row.is_armed}
 
 
 def _fee_rates(account_ids: Iterable[int]) -> dict[int, FeeRates]:
