@@ -90,6 +90,7 @@ CODES: Final = {
     110092: ("would_trigger_at_once", Meaning.NO),
     110093: ("would_trigger_at_once", Meaning.NO),
     110094: ("below_minimum", Meaning.NO),
+    3400045: ("margin_mode_refused", Meaning.NO),
     170121: ("unknown_product", Meaning.NO),
     170124: ("above_maximum", Meaning.NO),
     170131: ("insufficient_funds", Meaning.NO),

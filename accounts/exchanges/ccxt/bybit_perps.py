@@ -32,7 +32,7 @@ from accounts.exchanges.ccxt.dialect import unique
 from accounts.exchanges.ccxt.rows import RowDialect
 from marketdata.sources.base import PERPETUAL
 from tradebot.core.decimals import ZERO
-from tradebot.core.errors import VenueRejected
+from tradebot.core.errors import VenueDenied, VenueRejected
 from tradebot.core.words import Direction, MarginMode, OrderStatus, Side
 
 __all__ = ["LINEAR", "SETTLED_IN", "UNLISTED", "BybitPerps", "is_forced", "is_perpetual", "windows"]
@@ -138,6 +138,8 @@ class BybitPerps(RowDialect):
             answer = link.write(
                 lambda client: client.private_post_v5_account_set_margin_mode({"setMarginMode": MODES[wanted]})
             )
+        except VenueDenied:
+            raise
         except VenueRejected as error:
             raise refusal from error
         if result_of(answer).get("reasons") or self._margin_mode(link) != MODES[wanted]:
