@@ -326,6 +326,25 @@ def test_lists_longer_than_a_week_are_asked_for_week_by_week(bybit: Bybit) -> No
     assert bybit.venue.forced_closes_since(long_ago) == []
 
 
+@pytest.mark.parametrize("symbol", [PERP, "BTC-USDT"])
+def test_the_trades_of_an_order_that_rests_for_weeks_are_all_asked_for(bybit: Bybit, symbol: str) -> None:
+    control, month = bybit.fake.control, timedelta(days=30).total_seconds()
+    control.shift_time(-month)
+    order = opening(limit_price=D(50_000))
+    if symbol != PERP:
+        order = NewOrder(uuid4(), symbol, Side.BUY, OrderType.LIMIT, D("0.02"), limit_price=D(50_000))
+    bybit.venue.place(order)
+    if symbol == PERP:
+        bybit.fake.contracts.fill(bybit.fake.contracts.orders[0], D(50_000), D("0.005"), is_maker=True)
+    else:
+        control.fill(control.order(str(order.client_order_id))["order_id"], "0.005")
+    control.shift_time(0)
+    found = bybit.venue.find(ref_of(order))
+    assert (found.status, [trade.base for trade in found.trades]) == (OrderStatus.PARTIALLY_FILLED, [D("0.005")])
+    ended = bybit.venue.cancel(ref_of(order))
+    assert (ended.status, len(ended.trades)) == (OrderStatus.CANCELLED, 1)
+
+
 @pytest.mark.parametrize("taken_over", [True, False])
 def test_a_liquidation_in_parts_is_told_when_all_of_it_is_there(bybit: Bybit, *, taken_over: bool) -> None:
     since = clock.now() - LATELY

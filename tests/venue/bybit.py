@@ -397,12 +397,10 @@ class Bybit:
     def executions(self, request: Request) -> Any:
         start, end = _times(request)
         order_id = request.one("orderId")
+        if not request.one("startTime"):
+            start = self._millis() - WEEK_MILLIS
         found = self._contract_fills(request) if _linear(request) else self._spot_fills(request)
-        rows = [
-            row
-            for row in found
-            if order_id in ("", row["orderId"]) and (order_id or start <= int(row["execTime"]) <= end)
-        ]
+        rows = [row for row in found if order_id in ("", row["orderId"]) and start <= int(row["execTime"]) <= end]
         rows.sort(key=lambda row: -int(row["execTime"]))
         return self._page(request, self.faults.disorder(rows, "GET", request.path, request.account), 50, 100)
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from accounts.exchanges.base import (
@@ -30,7 +31,7 @@ from accounts.exchanges.base import (
     OrderRef,
     VenueTrade,
 )
-from accounts.exchanges.ccxt.amounts import Unreadable, amount, rows, text
+from accounts.exchanges.ccxt.amounts import Unreadable, amount, millis, rows, text
 from accounts.exchanges.ccxt.bybit_perps import (
     LINEAR,
     SETTLED_IN,
@@ -253,9 +254,15 @@ class BybitDialect(BybitPerps):
         yield from self._if_seen(link, self.pages(link, "private_get_v5_order_realtime", query))
 
     def ask_trades(self, link: Connection, order: Snapshot, market: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-        """See :meth:`RowDialect.ask_trades`."""
+        """See :meth:`RowDialect.ask_trades`: the last seven days unless others are asked for, so an order that has
+        rested for longer is asked for from its beginning."""
         query = {**_category(order.symbol), "orderId": order.venue_order_id, "limit": 100}
-        return self.pages(link, "private_get_v5_execution_list", query)
+        now = clock.now()
+        if order.created_at is None or now - order.created_at < LONGEST_LIST - AHEAD:
+            return self.pages(link, "private_get_v5_execution_list", query)
+        stretches = windows(order.created_at - AHEAD, now + AHEAD, LONGEST_LIST)
+        lists = (self.pages(link, "private_get_v5_execution_list", {**query, **times}) for times in stretches)
+        return chain.from_iterable(lists)
 
     def ask_trades_since(self, link: Connection, moment: datetime) -> Iterable[dict[str, Any]]:
         """See :meth:`RowDialect.ask_trades_since`: seven days in one list at most."""
@@ -297,6 +304,10 @@ class BybitDialect(BybitPerps):
                 raise Unreadable("cursor")
             cursor = following
         raise Unreadable("pages without end")
+
+    def snapshot(self, client: Any, row: Mapping[str, Any]) -> Snapshot:
+        """See :meth:`RowDialect.snapshot`."""
+        return replace(super().snapshot(client, row), created_at=millis(row, "createdTime"))
 
     def trade(self, client: Any, row: Mapping[str, Any]) -> VenueTrade:
         """See :meth:`RowDialect.trade`."""
