@@ -388,7 +388,13 @@ class Bybit:
             )
         if not (request.one("symbol") or request.one("settleCoin")):
             raise No(10001, "params error: symbol or settleCoin is needed")
-        some = [row for row in self._orders(request) if row.is_working and row.contract in self._settled(request)]
+        some = [
+            row
+            for row in self._orders(request)
+            if row.is_working
+            and request.one("symbol") in ("", row.contract.word)
+            and request.one("settleCoin") in ("", row.contract.quote)
+        ]
         return self._page(request, self._rows(some), 20, 50)
 
     def history(self, request: Request) -> Any:
