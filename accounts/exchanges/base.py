@@ -76,6 +76,8 @@ class Capabilities:
     """It trades perpetual futures for us and keeps :class:`PerpsVenue`."""
     stop_orders: bool = False
     """It keeps reduce-only stop orders of perpetual positions; elsewhere our own loop watches the stop."""
+    one_margin_mode: bool = False
+    """All perpetual positions of an account have one margin mode: its own."""
     needs_passphrase: bool = False
 
 

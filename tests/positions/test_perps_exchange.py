@@ -14,6 +14,8 @@ from accounts import balances, perps_settings, trading
 from accounts.access import scope_of
 from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
+from bots.panic import services as panic
+from bots.panic import work
 from marketdata import services, sources
 from marketdata.models import Product
 from marketdata.sources.limiter import AddressLimiter
@@ -57,6 +59,9 @@ class Desk:
     def open(self, direction: Direction = LONG, **asked: Any) -> perps.Opening:
         given = {"base": D("0.1"), "leverage": 5, "margin_mode": MarginMode.ISOLATED, **asked}
         return perps.open_position(self.account, self.product, direction, actor="ann@example.com", **given)
+
+    def open_other(self, product: Product, mode: MarginMode) -> perps.Opening:
+        return perps.open_position(self.account, product, LONG, actor="a", base=D(1), leverage=2, margin_mode=mode)
 
     def tend(self) -> None:
         tend_account(self.account.pk)
@@ -260,6 +265,20 @@ def test_a_failure_before_the_order_opens_nothing_and_says_so(desk: Desk) -> Non
     assert desk.open().state is OpenState.OPEN
 
 
+def test_f10_positions_of_an_account_have_one_margin_mode(desk: Desk) -> None:
+    """Even while the first one's order is still on its way: what counts is what was written down under the lock."""
+    desk.fake.control.fail("cut", "order/create", when="before")
+    first = desk.open(margin_mode=MarginMode.ISOLATED)
+    assert first.order.status == OrderStatus.SUBMITTED
+    eth = Product.objects.get(exchange="bybit", symbol="ETH-USDT-PERP")
+    with pytest.raises(OrderRefused) as refused:
+        desk.open_other(eth, MarginMode.CROSS)
+    assert refused.value.code == "margin_mode_differs"
+    assert "a position with isolated margin is open" in refused.value.message
+    assert len(desk.fake.sent("/set-margin-mode")) == 1
+    desk.open_other(eth, MarginMode.ISOLATED)
+
+
 # Who may --------------------------------------------------------------------------------------------------------------
 
 
@@ -356,3 +375,16 @@ def test_figures_of_an_open_position_are_at_the_mark(desk: Desk) -> None:
     assert row.mark == mark
     gross = D("0.1") * (mark - D("60000.1"))
     assert abs(row.unrealised.profit - (gross - (D("6000.01") + D("0.1") * mark) * TAKER)) < D("0.01")
+
+
+def test_f64_selling_everything_closes_the_position_and_its_bracket(desk: Desk) -> None:
+    desk.open(SHORT, stop_loss=D(62_000), take_profit=D(58_000))
+    run = panic.start(desk.account, "ann@example.com", desk.account.name)
+    for _ in range(3):
+        with detached("a worker"):
+            work.take_turn(run.pk)
+        desk.tend()
+    deal = Position.objects.get()
+    assert (deal.status, desk.standing()) == (PositionStatus.CLOSED, [])
+    assert desk.fake.control.contract_position("ann", PERP)["size"] == "0"
+    assert desk.cash() == 10_000 + deal.realised_quote

@@ -90,6 +90,8 @@ class Bybit:
             try:
                 if _linear(request) and request.key is not None and not request.key.can_trade_contracts:
                     raise No(10005, "Permission denied, please check your API key permissions.")
+                if request.one("category") == "inverse":  # there are none here
+                    return 200, _envelope(0, "OK", {"category": "inverse", "list": [], "nextPageCursor": ""})
                 with self.engine.lock:
                     return 200, _envelope(0, "OK", handler(request))
             except No as error:

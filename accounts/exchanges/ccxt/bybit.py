@@ -129,6 +129,7 @@ class BybitDialect(BybitPerps):
         tells_permissions=True,
         perpetuals=True,
         stop_orders=True,
+        one_margin_mode=True,
     )
     key_fields = (KeyField("api_key", "API key"), KeyField("api_secret", "API secret"))
     order_columns = OrderColumns(

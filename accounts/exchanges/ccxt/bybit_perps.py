@@ -39,7 +39,11 @@ __all__ = ["LINEAR", "SETTLED_IN", "UNLISTED", "BybitPerps", "is_forced", "is_pe
 
 LINEAR: Final = {"category": "linear"}
 SETTLED_IN: Final = "USDT"
-OTHER_SETTLEMENT: Final = "USDC"
+ALL_CONTRACTS: Final = (
+    {**LINEAR, "settleCoin": "USDT"},
+    {**LINEAR, "settleCoin": "USDC"},
+    {"category": "inverse"},
+)
 UNLISTED: Final = "linear:"
 """How the name of a contract begins that is not among our products."""
 FORCED_TYPES: Final = ("BustTrade", "AdlTrade")
@@ -148,10 +152,12 @@ class BybitPerps(RowDialect):
 
     def _holds_contracts(self, link: Connection) -> bool:
         """Return whether anything of the account would change with its margin mode: positions, working orders."""
-        for currency in (SETTLED_IN, OTHER_SETTLEMENT):
-            for method in ("private_get_v5_position_list", "private_get_v5_order_realtime"):
-                if any(True for _ in self.pages(link, method, {**LINEAR, "settleCoin": currency, "limit": 50})):
-                    return True
+        for query in ALL_CONTRACTS:
+            found = self.pages(link, "private_get_v5_position_list", {**query, "limit": 50})
+            if any(amount(row, "size", ZERO) != ZERO for row in found):
+                return True
+            if any(True for _ in self.pages(link, "private_get_v5_order_realtime", {**query, "limit": 50})):
+                return True
         return False
 
     def _set_leverage(self, link: Connection, symbol: str, leverage: int) -> None:
