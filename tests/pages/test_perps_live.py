@@ -112,3 +112,12 @@ def test_what_the_exchange_refuses_is_said_on_the_page(browser: Client, live: Ac
     assert page.status_code == 422
     assert "Switch its position mode to one-way at Bybit" in text(page)
     assert not fake.sent("/order/create")
+
+
+def test_the_form_says_which_leverage_can_be_used(browser: Client, live: Account, fake: FakeVenue) -> None:
+    switched_on(live)
+    with bound(scope_of(live.owner)):
+        perps_settings.update(live, "trader@example.com", max_leverage=10)
+    assert "1 to 10. The higher" in text(browser.get(f"/perps/{live.pk}/new/"))
+    Product.objects.filter(symbol="WIF-USDT-PERP").update(max_leverage=5)
+    assert "1 to 10, for some no more than 5. The higher" in text(browser.get(f"/perps/{live.pk}/new/"))
