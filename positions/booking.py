@@ -234,7 +234,8 @@ def apply_report(order: Order, report: OrderReport) -> list[Fill]:
         now = clock.now()
         changes: dict[str, Any] = {"filled_base": booked, "not_found_at": None}
         changes["filled_quote"] = sum((fill.quote for fill in fills), order.filled_quote)
-        changes |= _status_change(order, _believed(order, report, booked), now)
+        emptied = _is_emptied(order, position, fills)
+        changes |= _status_change(order, _believed(order, report, booked, emptied=emptied), now)
         if report.venue_order_id and not order.venue_order_id:
             changes["venue_order_id"] = report.venue_order_id
         if order.acknowledged_at is None:
@@ -304,12 +305,22 @@ def _book(order: Order, position: Position, trades: Iterable[Trade]) -> list[Fil
     )
 
 
-def _believed(order: Order, report: OrderReport, booked: Decimal) -> OrderStatus:
-    """Return the status that the report and the booked trades together support (F7, F8)."""
+def _is_emptied(order: Order, position: Position, fills: Iterable[Fill]) -> bool:
+    """Return whether these fills of an exit leave nothing of a perpetual position for the order to reduce."""
+    if not position.product.is_perpetual or order.purpose not in EXIT_PURPOSES:
+        return False
+    return remaining_base(position) - sum((fill.base for fill in fills), ZERO) <= ZERO
+
+
+def _believed(order: Order, report: OrderReport, booked: Decimal, *, emptied: bool = False) -> OrderStatus:
+    """Return the status that the report and the booked trades together support (F7, F8).
+
+    A reduce-only order that was larger than what there was is cut to it by its venue, which then calls it filled.
+    """
     status = report.status
     if status is OrderStatus.FILLED:
         whole = booked > ZERO and (order.base_size is None or booked >= order.base_size)
-        status = OrderStatus.FILLED if whole else OrderStatus.OPEN
+        status = OrderStatus.FILLED if whole else OrderStatus.CANCELLED if booked and emptied else OrderStatus.OPEN
     if status is OrderStatus.REJECTED and booked > ZERO:
         status = OrderStatus.CANCELLED
     if status in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED):

@@ -160,7 +160,8 @@ def intend_open(
     terms and its bracket are written with the order. Raises OrderRefused
     (``trading_paused``, ``bot_stopped``, ``deal_limit``, ``pair_deal_limit``, ``duplicate_intent``,
     ``product_not_trading``, ``missing_price``, ``balance_unknown``, ``insufficient_balance``, ``below_minimum``,
-    ``perpetual_only_by_hand``, ``perpetuals_not_offered``, ``perpetuals_off``, ``position_exists`` …) and InvalidInput.
+    ``perpetual_only_by_hand``, ``perpetuals_not_offered``, ``perpetuals_off``, ``margin_mode_differs``,
+    ``position_exists`` …) and InvalidInput.
     """
     if intent.purpose is not Purpose.BASE_ORDER or intent.sequence != 1:
         raise InvalidInput("invalid", "A deal opens with its first base order.", field="purpose")
@@ -374,11 +375,20 @@ def _check_perpetual(account: Account, product: Product, perps: PerpsOpening | N
             "perpetual_only_by_hand", f"{product.symbol} is a perpetual future: bots trade spot pairs only."
         )
     try:
-        perps_of(venue_of(account))
+        venue = perps_of(venue_of(account))
     except TradebotError as error:
         raise OrderRefused("perpetuals_not_offered", error.message) from error
     perps_settings.require(account, product, perps.leverage)
-    other = PerpsTerms.objects.filter(account=account, product=product, ended_at=None).first()
+    live = list(PerpsTerms.objects.filter(account=account, ended_at=None))
+    differing = next((row for row in live if row.margin_mode != perps.margin_mode), None)
+    if differing is not None and venue.capabilities.one_margin_mode:
+        raise OrderRefused(
+            "margin_mode_differs",
+            f"{venue.capabilities.name} has one margin mode for all of an account, and a position with "
+            f"{differing.margin_mode} margin is open. Open with that one, or close it first.",
+            position=differing.position_id,
+        )
+    other = next((row for row in live if row.product_id == product.pk), None)
     if other is not None:
         raise OrderRefused(
             "position_exists",

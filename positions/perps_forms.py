@@ -30,7 +30,8 @@ class BracketForm(ActionForm):
 
 
 class OpenForm(BracketForm):
-    """A position to open. The products are those of the account's market."""
+    """A position to open. The products are those of the account's market; ``most_leverage`` is the highest one that can
+    be used, on the product that allows the least and on the one that allows the most."""
 
     field_order = ["product", "direction", "leverage", "margin_mode", "margin", "limit_price"]
     product = forms.ChoiceField(label="Perpetual")
@@ -44,12 +45,14 @@ class OpenForm(BracketForm):
     margin = AmountField(help_text="What the position takes of the account, without the fee.")
     limit_price = AmountField(required=False, label="Limit price", help_text="Empty: at market, at once.")
 
-    def __init__(self, *args: Any, products: Sequence[Product], most_leverage: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, products: Sequence[Product], most_leverage: tuple[int, int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         product: Any = self.fields["product"]
         product.choices = [(str(row.pk), row.symbol) for row in products]
         leverage: Any = self.fields["leverage"]
-        leverage.help_text = f"1 to {most_leverage}. The higher, the nearer the liquidation."
+        least, most = most_leverage
+        range_of = f"1 to {most}" if least == most else f"1 to {most}, for some no more than {least}"
+        leverage.help_text = f"{range_of}. The higher, the nearer the liquidation."
         self.products = {str(row.pk): row for row in products}
 
     def clean_product(self) -> Product:

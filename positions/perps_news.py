@@ -24,7 +24,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts.access import people_of_account
-from accounts.exchanges.base import ForcedClose, FundingMovement, VenuePosition, perps_of
+from accounts.exchanges.base import ForcedClose, FundingMovement, VenuePosition, VenueTrade, perps_of
 from accounts.exchanges.factory import venue_of
 from accounts.models import Account
 from notifications import outbox
@@ -45,7 +45,7 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain, quantize
 from tradebot.core.money import amount_total
 
-__all__ = ["DIFFERS", "read"]
+__all__ = ["DIFFERS", "liquidates_ours", "read"]
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +115,24 @@ def _book_forced(account_id: int, terms: Iterable[PerpsTerms], forced: ForcedClo
         apply_report(order, replace(forced.report, client_order_id=order.client_order_id))
         position.refresh_from_db()
         _tell(position, "liquidated", f"was liquidated by the venue: {plain(forced.base)} at {_price(forced)}.")
+
+
+def liquidates_ours(account_id: int, trades: Sequence[VenueTrade]) -> set[str]:
+    """Return the ids of those trades that are liquidations of deals here, booked or yet to be booked by :func:`read`.
+
+    One query, none where no trade is forced.
+    """
+    forced = [row for row in trades if row.is_forced]
+    if not forced:
+        return set()
+    rows = PerpsTerms.objects.filter(account_id=account_id, product__symbol__in={row.symbol for row in forced})
+    terms = list(rows.select_related("position", "product"))
+    found = set()
+    for row in forced:
+        whose = _whose(terms, row.symbol, row.trade.at)
+        if whose is not None and Direction(whose.position.direction).exit_side is row.side:
+            found.add(row.trade.trade_id)
+    return found
 
 
 def _price(forced: ForcedClose) -> str:

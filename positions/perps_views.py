@@ -69,8 +69,8 @@ def perps_new(request: HttpRequest, pk: int) -> HttpResponse:
     account = _editable_account(pk)
     settings = perps_settings.settings_of(account)
     products = perps.products_of(account)
-    most = min((perps_settings.most_leverage(settings, row) for row in products), default=settings.max_leverage)
-    asked: dict[str, Any] = {"products": products, "most_leverage": most}
+    limits = [perps_settings.most_leverage(settings, row) for row in products] or [settings.max_leverage]
+    asked: dict[str, Any] = {"products": products, "most_leverage": (min(limits), max(limits))}
     if request.method == "POST":
         form = OpenForm(request.POST, **asked)
     else:

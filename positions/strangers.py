@@ -6,7 +6,9 @@
 2. What belongs to an order of ours, by either id, and is not booked yet is asked for and booked where it belongs.
 3. What carries only an id of the venue's that we do not know may be an order of ours whose acceptance never reached us:
    the venue is asked which client id it has before anybody is alarmed (F5).
-4. The rest is written down and told, once. An execution of the last moments waits for the next look, because the order
+4. A liquidation of a deal here is an order of the venue's own; whoever looks after perpetuals books and tells it
+   (:mod:`positions.perps_news`). One of a position that is nobody's here is told like everything else.
+5. The rest is written down and told, once. An execution of the last moments waits for the next look, because the order
    behind it may be being written down.
 """
 
@@ -26,6 +28,7 @@ from accounts.exchanges.base import OrderRef, Venue, VenueTrade
 from accounts.exchanges.factory import venue_of
 from accounts.models import Account, VenueFunds
 from notifications import outbox
+from positions import perps_news
 from positions.booking import announce, apply_report, ref_of
 from positions.models import Order, UnmatchedFill
 from positions.reconcile import Reconciled, booked_ids, failed
@@ -56,6 +59,8 @@ def report_strangers(account_id: int) -> list[UnmatchedFill]:
         orders = _orders_of(account, trades)
         _book_late(venue, orders, trades)
         strangers = [row for row in trades if _order_of(row, orders) is None]
+        booked_elsewhere = perps_news.liquidates_ours(account_id, strangers)
+        strangers = [row for row in strangers if row.trade.trade_id not in booked_elsewhere]
         known = set(
             UnmatchedFill.objects.filter(
                 account_id=account_id, venue_trade_id__in=[row.trade.trade_id for row in strangers]

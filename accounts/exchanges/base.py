@@ -76,6 +76,8 @@ class Capabilities:
     """It trades perpetual futures for us and keeps :class:`PerpsVenue`."""
     stop_orders: bool = False
     """It keeps reduce-only stop orders of perpetual positions; elsewhere our own loop watches the stop."""
+    one_margin_mode: bool = False
+    """All perpetual positions of an account have one margin mode: its own."""
     needs_passphrase: bool = False
 
 
@@ -175,18 +177,20 @@ class OrderReport:
 
 @dataclass(frozen=True, slots=True)
 class VenueTrade:
-    """One execution with the order it belongs to, as an account's history lists it."""
+    """One execution with the order it belongs to, as an account's history lists it. ``is_forced``: of a liquidation."""
 
     trade: Trade
     symbol: str
     side: Side
     client_order_id: UUID | None = None
     venue_order_id: str = ""
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What the venue holds of one currency: ``total`` includes ``held``, which working orders have claimed."""
+    """What the venue holds of one currency: ``total`` includes ``held``, which working orders have claimed and the
+    margins of perpetual positions. What those would bring or cost if they were closed now is in neither."""
 
     currency: str
     total: Decimal

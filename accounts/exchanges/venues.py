@@ -41,6 +41,12 @@ FEATURES: Final = (
         "They are kept apart from profit. Elsewhere they have to be entered by hand.",
         lambda it: it.lists_movements,
     ),
+    Feature("Perpetual futures", "By hand, settled in USDT, with leverage.", lambda it: it.perpetuals),
+    Feature(
+        "Keeps stops of perpetuals",
+        "A stop closes a position whether we are there or not. Elsewhere it is watched from here.",
+        lambda it: it.stop_orders,
+    ),
     Feature("Needs a passphrase", "Chosen when the key is made.", lambda it: it.needs_passphrase),
 )
 

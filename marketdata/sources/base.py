@@ -12,12 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from marketdata.series import Candles
 from marketdata.timeframes import Timeframe
 
-__all__ = ["Book", "BookLevel", "MarketSource", "ProductInfo", "Quote"]
+__all__ = ["PERPETUAL", "Book", "BookLevel", "MarketSource", "ProductInfo", "Quote"]
 
+PERPETUAL: Final = "-PERP"
+"""How the names of perpetuals end: ``BTC-USDT-PERP``."""
 TWO = Decimal(2)
 
 

@@ -10,6 +10,7 @@ import decimal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -19,14 +20,14 @@ import stamina
 import structlog
 
 from marketdata.series import Candles, from_rows
-from marketdata.sources.base import Book, BookLevel, MarketSource, ProductInfo, Quote
+from marketdata.sources.base import PERPETUAL, Book, BookLevel, MarketSource, ProductInfo, Quote
 from marketdata.sources.limiter import AddressLimiter
 from marketdata.timeframes import Timeframe
 from marketdata.wire.client import NoAnswer, Wrong, client_of, exchanging
 from marketdata.wire.failures import Act, translated
 from marketdata.wire.venues import VenueInfo
 from tradebot.core import clock
-from tradebot.core.decimals import ZERO
+from tradebot.core.decimals import HUNDRED, ZERO
 from tradebot.core.errors import InvalidInput, NotFound, VenueRejected, VenueThrottled, VenueUnavailable
 
 __all__ = ["ExchangeSource", "pair_of", "symbol_of"]
@@ -39,16 +40,28 @@ MARKETS_KEPT_SECONDS: Final = 3600
 TICKERS_PER_REQUEST: Final = 100
 LONGEST_RETRY_AFTER_SECONDS: Final = 10.0
 SMALLEST_QUOTE_STEP: Final = Decimal("0.00000001")
+LEAST_MAINTENANCE_PCT: Final = Decimal(2)
+MINUTES_AN_HOUR: Final = 60
 
 
 def pair_of(symbol: str) -> str:
-    """Return ccxt's word for one of our products: ``BTC/USDT`` for ``BTC-USDT``."""
-    return symbol.replace("-", "/")
+    """Return ccxt's word for one of our products.
+
+    >>> pair_of("BTC-USDT"), pair_of("BTC-USDT-PERP")
+    ('BTC/USDT', 'BTC/USDT:USDT')
+    """
+    pair = symbol.removesuffix(PERPETUAL).replace("-", "/")
+    return f"{pair}:{pair.partition('/')[2]}" if symbol.endswith(PERPETUAL) else pair
 
 
 def symbol_of(pair: str) -> str:
-    """Return our word for one of ccxt's pairs."""
-    return pair.replace("/", "-")
+    """Return our word for one of ccxt's pairs, spot or a perpetual settled in its quote currency.
+
+    >>> symbol_of("BTC/USDT"), symbol_of("BTC/USDT:USDT")
+    ('BTC-USDT', 'BTC-USDT-PERP')
+    """
+    spot, _, settled = pair.partition(":")
+    return spot.replace("/", "-") + (PERPETUAL if settled else "")
 
 
 def _may_pass(error: Exception) -> bool | float:
@@ -76,10 +89,8 @@ class ExchangeSource(MarketSource):
         """See :meth:`MarketSource.products`. A product whose terms cannot be read is left out and logged."""
         found: list[ProductInfo] = []
         for market in self._ready(fresh=True).markets.values():
-            if not market.get("spot"):
-                continue
             try:
-                found.append(_product(market))
+                found.append(_perpetual(market) if market.get("swap") else _product(market))
             except (KeyError, TypeError, ValueError, decimal.DecimalException) as error:
                 name = str(market.get("symbol"))
                 log.warning("exchange.product_skipped", venue=self.slug, product=name, error=str(error))
@@ -111,22 +122,24 @@ class ExchangeSource(MarketSource):
         return series
 
     def tickers(self, symbols: Iterable[str]) -> dict[str, Quote]:
-        """See :meth:`MarketSource.tickers`: one request for up to a hundred."""
+        """See :meth:`MarketSource.tickers`: one request for up to a hundred of a kind."""
         known = self._ready().markets
         pairs = [pair for pair in dict.fromkeys(pair_of(symbol) for symbol in symbols) if pair in known]
         found: dict[str, Quote] = {}
-        for start in range(0, len(pairs), TICKERS_PER_REQUEST):
-            some = pairs[start : start + TICKERS_PER_REQUEST]
-            now = clock.now()
-            answer = self._ask(partial(_tickers, some))
-            for pair, row in answer.items():
-                quote = _quote(symbol_of(pair), row, now)
-                if pair in some and quote is not None:
-                    found[quote.symbol] = quote
+        for kind in ("spot", "swap"):  # a request is about one of them
+            same = [pair for pair in pairs if known[pair].get(kind)]
+            for start in range(0, len(same), TICKERS_PER_REQUEST):
+                some = same[start : start + TICKERS_PER_REQUEST]
+                now = clock.now()
+                answer = self._ask(partial(_tickers, some))
+                for pair, row in answer.items():
+                    quote = _quote(symbol_of(pair), row, now) if pair in some else None
+                    if quote is not None:
+                        found[quote.symbol] = quote
         return found
 
     def price_list(self) -> dict[str, Decimal]:
-        """See :meth:`MarketSource.price_list`: one request."""
+        """See :meth:`MarketSource.price_list`: one request, about spot: nothing is valued by the price of a promise."""
         known = self._ready().markets
         answer = self._ask(lambda client: client.fetch_tickers(None, {"type": "spot"}))
         prices = {symbol_of(pair): _positive(row.get("last")) for pair, row in answer.items() if pair in known}
@@ -141,6 +154,18 @@ class ExchangeSource(MarketSource):
         bids.sort(key=lambda level: level.price, reverse=True)
         asks.sort(key=lambda level: level.price)
         return Book(symbol, tuple(bids[:depth]), tuple(asks[:depth]), now)
+
+    def funding_rate(self, symbol: str, at: datetime) -> Decimal:
+        """See :meth:`MarketSource.funding_rate`: what the venue's history says of that moment."""
+        pair, millis = self._pair(symbol), int(at.timestamp() * 1000)
+        answer = self._ask(lambda client: client.fetch_funding_rate_history(pair, millis, 1, {"until": millis}))
+        for row in answer:
+            rate = row.get("fundingRate")
+            if row.get("timestamp") == millis and isinstance(rate, Decimal) and rate.is_finite():
+                return rate
+        raise VenueUnavailable(
+            "funding_unknown", f"{self.info.name} has not told the funding of {symbol} at that time."
+        )
 
     def reachable(self, timeout_seconds: float = 2.0) -> bool:
         """Return whether the venue answers at all. Asks once."""
@@ -181,7 +206,8 @@ class ExchangeSource(MarketSource):
             age = time.monotonic() - self._markets_at
             if client.markets is None or age > MARKETS_KEPT_SECONDS or (fresh and age > 1):
                 # A client's markets are replaced in one step, and only when all of them are there (F66).
-                found = self._ask(lambda client: client.fetch_markets(), client)
+                listed = self._ask(lambda client: client.fetch_markets(), client)
+                found = [market for market in listed if _is_ours(market, self.info)]
                 if not found:
                     raise self._malformed("markets")
                 client.set_markets(found)
@@ -300,6 +326,36 @@ def _product(market: Mapping[str, Any]) -> ProductInfo:
         min_base=_least(limits, "amount"),
         min_quote=_least(limits, "cost"),
         status="online" if market.get("active") is not False else "offline",
+    )
+
+
+def _is_ours(market: Mapping[str, Any], info: VenueInfo) -> bool:
+    """Return whether a market is one that we list: spot, or a perpetual in base settled in a currency named for it."""
+    if not market.get("swap"):
+        return bool(market.get("spot"))
+    settled = market.get("settle")
+    return bool(market.get("linear")) and settled == market.get("quote") and settled in info.perpetual_quotes
+
+
+def _perpetual(market: Mapping[str, Any]) -> ProductInfo:
+    """Raises what :func:`_product` raises.
+
+    The lowest maintenance margin of a contract is half of the margin at its highest leverage; the venue's own word is
+    told for fifteen contracts at a time. Where that is less than 2 %, it is taken as 2 %: a liquidation is planned too
+    near rather than too far. Once a position is open, the venue says where it is liquidated.
+    """
+    leverage = market["limits"]["leverage"]["max"]
+    if not isinstance(leverage, Decimal) or leverage < 1:
+        raise ValueError("its leverage is not known")
+    minutes = market["info"].get("fundingInterval")
+    hours = int(minutes) // MINUTES_AN_HOUR if minutes is not None and int(minutes) % MINUTES_AN_HOUR == 0 else None
+    return replace(
+        _product(market),
+        symbol=symbol_of(market["symbol"]),
+        kind="perpetual",
+        max_leverage=int(leverage),
+        maintenance_pct=max(LEAST_MAINTENANCE_PCT, (HUNDRED / 2 / leverage).quantize(Decimal("0.0001"))),
+        funding_hours=hours or None,
     )
 
 

@@ -36,6 +36,7 @@ class VenueInfo:
     """An exchange. ``setting`` names the setting with its address, which by default is ``url``.
 
     ``book_sizes`` are the depths of an order book that may be asked for, ``options`` what ccxt is told.
+    ``perpetual_quotes`` are what the linear perpetuals that we list are settled in; empty for spot alone.
     """
 
     slug: str
@@ -47,6 +48,7 @@ class VenueInfo:
     timeframes: tuple[Timeframe, ...]
     book_sizes: tuple[int, ...] = (50, 100, 500)
     options: Mapping[str, Any] = field(default_factory=dict)
+    perpetual_quotes: tuple[str, ...] = ()
 
     def base_url(self) -> str:
         """Return the address that the operator has set."""
@@ -110,11 +112,13 @@ LIVE: Final = {
             _frames("1m 3m 5m 15m 30m 1h 2h 4h 6h 12h 1d 1w"),
             (50, 200),
             {
-                "fetchMarkets": {"types": ["spot"]},
+                "fetchMarkets": {"types": ["spot", "linear"]},
                 "defaultType": "spot",
                 "enableUnifiedMargin": False,
                 "enableUnifiedAccount": True,  # known, so that ccxt does not ask
             },
+            # Not USDC: its contracts settle profit with each funding, in one entry, which moves the entry price.
+            ("USDT",),
         ),
         VenueInfo(
             "okx",

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from accounts.amounts import checked_currency
 from accounts.models import Account, LeftOut, Transfer
 from marketdata.models import Product
+from marketdata.sources.base import PERPETUAL
 from positions.models import Position, UnmatchedFill
 from positions.portfolio.holdings import AccountHoldings
 from positions.states import Direction, PositionStatus
@@ -72,7 +73,7 @@ def explain(rows: Iterable[AccountHoldings]) -> list[Explained]:
         for row in moved.values("account", "currency").annotate(sum=AmountSum("amount"))
     }
     traded: dict[tuple[int, str], Decimal] = defaultdict(lambda: ZERO)
-    strangers = UnmatchedFill.objects.filter(account__in=ids).order_by()
+    strangers = UnmatchedFill.objects.filter(account__in=ids).exclude(symbol__endswith=PERPETUAL).order_by()
     for account_id, symbol, side, base in strangers.values_list("account_id", "symbol", "side", "base"):
         traded[account_id, symbol.partition("-")[0]] += base if side == Side.BUY else -base
     return [

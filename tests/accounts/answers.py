@@ -28,7 +28,7 @@ class Sent:
 
 @dataclass
 class Scripted:
-    """A venue that answers by path: always the same, or one after the other."""
+    """A venue that answers by path, or path and category: always the same, or one after the other."""
 
     server: HTTPServer
     answers: dict[str, Any]
@@ -56,7 +56,8 @@ class Scripted:
             body = dict(parse_qsl(raw))
         body.pop("nonce", None)
         self.sent.append(Sent(request.method, request.path, {**request.args, **body}, dict(request.headers)))
-        answer = self.answers.get(request.path)
+        category = {**request.args, **body}.get("category")
+        answer = self.answers.get(f"{request.path}?category={category}", self.answers.get(request.path))
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if answer is None:
@@ -258,6 +259,9 @@ BYBIT_ANSWERS: dict[str, Any] = {
         uta=1,
         userID=24600000,
     ),
+    "/v5/market/instruments-info?category=linear": bybit(category="linear", list=[]),
+    "/v5/order/realtime?category=linear": bybit(category="linear", nextPageCursor="", list=[]),
+    "/v5/execution/list?category=linear": bybit(category="linear", nextPageCursor="", list=[]),
     "/v5/order/create": bybit(orderId="1523347543495541248", orderLinkId=CLIENT_ID),
     "/v5/order/cancel": bybit(orderId="1523347543495541248", orderLinkId=CLIENT_ID),
     "/v5/order/realtime": bybit(category="spot", nextPageCursor="", list=[BYBIT_ORDER]),

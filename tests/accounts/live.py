@@ -23,6 +23,7 @@ from tradebot.core.scoping import acting_for_account
 from tradebot.core.words import OrderType, Side
 
 D = Decimal
+ADDRESSES = ("COINBASE_URL", "BINANCE_URL", "BYBIT_URL")
 
 
 def live_account(key: ApiKey, exchange: str = "coinbase", **fields: Any) -> Account:
@@ -35,7 +36,7 @@ def live_account(key: ApiKey, exchange: str = "coinbase", **fields: Any) -> Acco
 @contextmanager
 def fake_venue(**settings: Any) -> Iterator[FakeVenue]:
     """Serve a fake venue that every exchange's address points at."""
-    with FakeVenue() as venue, override_settings(COINBASE_URL=venue.url, BINANCE_URL=venue.url, **settings):
+    with FakeVenue() as venue, override_settings(**dict.fromkeys(ADDRESSES, venue.url), **settings):
         yield venue
 
 

@@ -1,4 +1,4 @@
-"""A trading venue outside of our process, over real HTTP: Coinbase Advanced Trade, and Binance spot as a second tongue.
+"""A trading venue outside of our process, over real HTTP: Coinbase Advanced Trade, Binance spot, and Bybit.
 
 What a test uses:
 

@@ -86,24 +86,26 @@ def main(argv: list[str] | None = None) -> int:
     write_history(venue.engine)
     venue.engine.add_account("me", WALLETS)
     key = venue.keyring.add(usable_key(options.key_file))
+    short = venue.keyring.add(make_key("me", "HMAC"))
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have had Ctrl-C ignored for what it runs behind
         signal.signal(number, signal.default_int_handler)
     venue.start()
     try:
-        greet(venue, key)
+        greet(venue, key, short)
         while True:
             time.sleep(1)
             if not options.still:
-                venue.engine.drift(0.0004)
+                venue.control.drift(0.0004)
     except KeyboardInterrupt:
         venue.stop()
     return 0
 
 
-def greet(venue: FakeVenue, key: ApiKey) -> None:
+def greet(venue: FakeVenue, key: ApiKey, short: ApiKey) -> None:
     """Say where it is and how to get in."""
     out = sys.stdout
     out.write(f"Coinbase Advanced Trade at {venue.url} (Binance spot at {venue.url}/api/v3)\n\n")
+    out.write(f"Bybit, perpetuals included, at {venue.url}/v5: API key {short.name}, secret {short.secret}\n\n")
     out.write(f"API key name:\n{key.name}\n\nPrivate key:\n{key.secret}\n")
     out.write(f'Move it: curl -d \'[["BTC-USD", "61000"], {{}}]\' {venue.url}/_control/set_price\nCtrl-C stops it.\n')
     out.flush()

@@ -91,3 +91,20 @@ def ccxt_binance(venue: FakeVenue, key: ApiKey) -> ccxt.binance:
         name: url.replace("https://api.binance.com", venue.url) for name, url in exchange.urls["api"].items()
     }
     return exchange
+
+
+def ccxt_bybit(venue: FakeVenue, key: ApiKey) -> ccxt.bybit:
+    """Return ccxt's Bybit client, spot and linear contracts, pointed at the fake."""
+    options = {
+        "fetchMarkets": {"types": ["spot", "linear"]},
+        "enableUnifiedMargin": False,
+        "enableUnifiedAccount": True,
+        "defaultType": "swap",
+        "defaultSettle": "USDT",
+    }
+    exchange = ccxt.bybit(
+        {"apiKey": key.name, "secret": key.secret, "enableRateLimit": False, "options": options},
+    )
+    exchange.has["fetchCurrencies"] = False
+    exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], venue.url)
+    return exchange

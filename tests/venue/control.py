@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from tests.venue.bybit_shapes import contract_order
 from tests.venue.faults import Fault
 from tests.venue.model import plain
 
@@ -30,13 +31,14 @@ class Control:
     # The market -------------------------------------------------------------------------------------------------------
 
     def set_price(self, product_id: str, price: str) -> None:
-        """Let the market stand at a price, deep on both sides; resting orders that it reaches are filled."""
-        self._venue.engine.set_price(product_id, price)
+        """Let the market stand at a price, deep on both sides; resting orders that it reaches are filled, and stops."""
+        market = self._venue.contracts if product_id in self._venue.contracts.contracts else self._venue.engine
+        market.set_price(product_id, price)
 
     def set_prices(self, prices: dict[str, str]) -> None:
         """The same for several products."""
         for product_id, price in prices.items():
-            self._venue.engine.set_price(product_id, price)
+            self.set_price(product_id, price)
 
     def prices(self) -> dict[str, list[str]]:
         """Return best bid, best ask and last price of each product, "0" where there is none."""
@@ -51,6 +53,7 @@ class Control:
     def drift(self, share: float) -> None:
         """Move every price by a random step of about ``share``."""
         self._venue.engine.drift(share)
+        self._venue.contracts.drift(share)
 
     def set_book(self, product_id: str, bids: Sequence[Sequence[str]], asks: Sequence[Sequence[str]]) -> None:
         """Let these levels (price, base) be all there is."""
@@ -93,6 +96,41 @@ class Control:
         owner = self._venue.engine.accounts[account]
         owner.maker, owner.taker = Decimal(maker), Decimal(taker)
 
+    # Perpetuals -------------------------------------------------------------------------------------------------------
+
+    def fund(self, product_id: str, rate: str) -> None:
+        """Let funding be paid now: longs pay shorts while the rate is above zero."""
+        self._venue.contracts.fund(product_id, rate)
+
+    def liquidate(self, account: str, product_id: str, price: str, **how: Any) -> str:
+        """Close an account's position against its owner's will, see ``Contracts.liquidate``; return the order's id."""
+        return self._venue.contracts.liquidate(account, product_id, price, **how)
+
+    def finish_liquidation(self, order_id: str) -> None:
+        """Execute what is left of a liquidation."""
+        self._venue.contracts.finish(order_id)
+
+    def trade_contract(self, account: str, product_id: str, side: str, size: str, link_id: str = "") -> str:
+        """Trade at market as somebody would at the venue itself; return the order's id."""
+        contract = self._venue.contracts.contracts[product_id]
+        return self._venue.contracts.place(account, contract, side, Decimal(size), link_id=link_id).order_id
+
+    def set_contract_terms(self, account: str, **terms: Any) -> None:
+        """Change how an account trades contracts: ``margin_mode``, ``is_hedged``, ``is_mode_locked``."""
+        for name, value in terms.items():
+            setattr(self._venue.contracts.terms_of(account), name, value)
+
+    def contract_orders(self, account: str) -> list[dict[str, Any]]:
+        """Return an account's orders in contracts as the venue lists them, oldest first."""
+        with self._venue.engine.lock:
+            return [contract_order(row) for row in self._venue.contracts.orders if row.account == account]
+
+    def contract_position(self, account: str, product_id: str) -> dict[str, str]:
+        """Return an account's position: its signed ``size`` and ``entry`` price."""
+        with self._venue.engine.lock:
+            held = self._venue.contracts.position(account, self._venue.contracts.contracts[product_id])
+            return {"size": plain(held.size), "entry": plain(held.entry)}
+
     # Keys, clocks, limits ---------------------------------------------------------------------------------------------
 
     def open_account(self, name: str, wallets: dict[str, str], algorithm: str = "ES256") -> dict[str, str]:
@@ -106,7 +144,8 @@ class Control:
 
     def set_clock_skew(self, seconds: float) -> None:
         """Let the venue's clock be ahead of ours: tokens are judged by it, ``time`` tells it."""
-        self._venue.clock_skew = self._venue.coinbase.clock_skew = self._venue.binance.clock_skew = seconds
+        for one in (self._venue, self._venue.coinbase, self._venue.binance, self._venue.bybit):
+            one.clock_skew = seconds
 
     def shift_time(self, seconds: float) -> None:
         """Let the market's time (of orders and fills, not of tokens) be ahead of the machine's."""

@@ -32,11 +32,12 @@ class ApiKey:
     can_view: bool = True
     can_trade: bool = True
     can_transfer: bool = False
+    can_trade_contracts: bool = True
     is_revoked: bool = False
 
 
 def make_key(account: str, algorithm: str = "ES256", **permissions: bool) -> ApiKey:
-    """Make a key pair as the venue's key page does; ``algorithm`` is ES256, EdDSA, or HMAC for the second dialect."""
+    """Make a key pair as the venue's key page does; ``algorithm`` is ES256, EdDSA, or HMAC for Binance and Bybit."""
     if algorithm == "HMAC":
         return ApiKey(secrets.token_hex(32), secrets.token_hex(32), account, None, **permissions)
     if algorithm == "EdDSA":

@@ -20,7 +20,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.venue.binance import Binance, Rejected
+from tests.venue.bybit import Bybit
 from tests.venue.coinbase import Coinbase
+from tests.venue.contracts import Contracts, No
 from tests.venue.control import Control
 from tests.venue.desk import MAKER, TAKER
 from tests.venue.engine import Engine
@@ -86,6 +88,8 @@ class FakeVenue:
     def __init__(self, *, port: int = 0, seed: int = 1, products: bool = True) -> None:
         self.engine, self.faults, self.keyring, self.limiter = Engine(seed), Faults(seed), Keyring(), Limiter()
         self.coinbase, self.binance = Coinbase(self.engine, self.faults), Binance(self.engine, self.faults)
+        self.contracts = Contracts(self.engine)
+        self.bybit = Bybit(self.engine, self.contracts, self.faults)
         self.control = Control(self)
         self.requests: deque[Seen] = deque(maxlen=20_000)
         self.counts: Counter[str] = Counter()
@@ -114,6 +118,9 @@ class FakeVenue:
         add("DOGE-USDT", "0.08", price_increment="0.00001", base_increment="0.1", base_min_size="0.1")
         for product_id in ("BTC-USDT", "ADA-USDT", "ETH-USDT", "DOGE-USDT", "ADA-USD", "ADA-USDC"):
             self.engine.products[product_id].quote_min_size = Decimal("0.1")
+        self.contracts.add("BTC-USDT-PERP", "60000")
+        self.contracts.add("ETH-USDT-PERP", "3000", price_increment="0.01", base_increment="0.01", base_min_size="0.01")
+        self.contracts.add("WIF-USDT-PERP", "2", price_increment="0.0001", base_increment="1", max_leverage="12.50")
 
     def __enter__(self) -> FakeVenue:
         return self.start()
@@ -150,7 +157,7 @@ class FakeVenue:
         return self.add_key(name, algorithm, **permissions)
 
     def add_key(self, account: str, algorithm: str = "ES256", **permissions: bool) -> ApiKey:
-        """Give out another key to an account; HMAC is for the Binance dialect."""
+        """Give out another key to an account; HMAC is for the dialects of Binance and Bybit."""
         return self.keyring.add(make_key(account, algorithm, **permissions))
 
     def host_names(self, host_header: str) -> tuple[str, ...]:
@@ -213,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _answer(self, venue: FakeVenue, request: Request, raw: bytes) -> None:
-        dialect = venue.coinbase if venue.coinbase.speaks(request.path) else venue.binance
+        dialect = next((one for one in (venue.coinbase, venue.bybit) if one.speaks(request.path)), venue.binance)
         path = request.path
         handler, is_private = _route(dialect, request)
         early = self._admit(venue, dialect, request, raw, is_private)
@@ -238,14 +245,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Find out who asks; return an answer when that is already the end of it."""
         if is_private:
             try:
-                if dialect is venue.binance:
-                    request.key = venue.binance.verify(venue.keyring, request, raw, time.time() + venue.clock_skew)
-                else:
+                if dialect is venue.coinbase:
                     request.key = self._bearer(venue, request)
+                else:
+                    request.key = dialect.verify(venue.keyring, request, raw, time.time() + venue.clock_skew)
             except Unauthorized as error:
                 return (401, dialect.error(401, str(error)))
             except Rejected as error:
                 return (error.status, error.body)
+            except No as error:
+                return (200, venue.bybit.refused(error))
         limiter = venue.limiter
         who, most = (request.account, limiter.private) if request.key else (self.client_address[0], limiter.public)
         if (headers := limiter.headers_if_over(who, most)) is not None:
@@ -253,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             return (429, dialect.error(429), headers)
         if request.key is not None and not request.key.can_view:
             return (403, dialect.error(403, "Missing required scopes"))
-        if raw and dialect is venue.coinbase:
+        if raw and dialect is not venue.binance:
             try:
                 body = json.loads(raw)
             except ValueError:
@@ -304,8 +313,8 @@ def _written(body: Any) -> bytes:
 
 def _client_ids(request: Request) -> list[Any]:
     body, query = request.body, request.query
-    named = [body.get("client_order_id"), *(body.get("order_ids") or []), body.get("order_id")]
-    named += [*query.get("newClientOrderId", []), *query.get("origClientOrderId", [])]
+    named = [body.get("client_order_id"), *(body.get("order_ids") or []), body.get("order_id"), body.get("orderLinkId")]
+    named += [*query.get("newClientOrderId", []), *query.get("origClientOrderId", []), *query.get("orderLinkId", [])]
     return [value for value in named if value]
 
 

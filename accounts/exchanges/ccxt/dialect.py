@@ -18,11 +18,14 @@ from uuid import UUID
 from accounts.exchanges.base import (
     Balance,
     Capabilities,
+    ForcedClose,
+    FundingMovement,
     KeyPermissions,
     Movement,
     NewOrder,
     OrderRef,
     Trade,
+    VenuePosition,
     VenueTrade,
 )
 from accounts.exchanges.ccxt.connection import Connection
@@ -129,6 +132,14 @@ class Dialect(ABC):
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
+    def arrange(self, link: Connection, order: NewOrder) -> None:
+        """Make the account ready for an order that is about to be put: leverage and margin mode as it says.
+
+        Nothing that is done here is an order, and all of it may be done again. Raises VenueRejected when the account
+        cannot be made ready, VenueUnavailable, VenueUnknown.
+        """
+        return None
+
     @abstractmethod
     def create(self, link: Connection, order: NewOrder) -> str:
         """Put an order to the venue in one request and return the id it got there.
@@ -144,6 +155,20 @@ class Dialect(ABC):
     def edit(self, link: Connection, ref: OrderRef, base_size: Decimal, limit_price: Decimal) -> None:
         """Change size and price of a resting order. Raises VenueRejected (``not_offered``)."""
         raise VenueRejected("not_offered", f"{self.capabilities.name} does not change orders.")
+
+    # Perpetuals, asked of those with ``capabilities.perpetuals`` ------------------------------------------------------
+
+    def positions(self, link: Connection) -> list[VenuePosition]:
+        """See :meth:`PerpsVenue.positions`."""
+        raise NotImplementedError
+
+    def funding_since(self, link: Connection, moment: datetime) -> list[FundingMovement]:
+        """See :meth:`PerpsVenue.funding_since`; in any order, repeated or not."""
+        raise NotImplementedError
+
+    def forced_closes_since(self, link: Connection, moment: datetime) -> list[ForcedClose]:
+        """See :meth:`PerpsVenue.forced_closes_since`; in any order. One whose trades are not all there is left out."""
+        raise NotImplementedError
 
     cancels_by_client_id: ClassVar[bool] = False
     """Whether a cancel or edit finds the order without the venue's id."""

@@ -21,6 +21,7 @@ from accounts.exchanges.ccxt.amounts import Unreadable, amount, client_uuid, mil
 from accounts.exchanges.ccxt.connection import Connection
 from accounts.exchanges.ccxt.dialect import Dialect, Snapshot, numbers_of
 from marketdata import sources
+from marketdata.sources.base import PERPETUAL
 from marketdata.sources.exchange import ExchangeSource, pair_of, symbol_of
 from tradebot.core.decimals import ZERO, quantize
 from tradebot.core.errors import VenueRejected, VenueUnknown
@@ -118,7 +119,8 @@ class RowDialect(Dialect):
         if not fresh or (symbol and pair_of(symbol) not in client.markets):
             markets, currencies = source.markets()
             client.set_markets(markets, currencies)
-            client.symbols_by_word = _words(markets.values())
+            client.symbols_by_word = _words(market for market in markets.values() if market.get("spot"))
+            client.contracts_by_word = _words(market for market in markets.values() if market.get("swap"))
             client.markets_known_at = time.monotonic()
         if symbol and pair_of(symbol) not in client.markets:
             raise VenueRejected("unknown_product", f"{self.info.name} does not list {symbol}.", symbol=symbol)
@@ -128,11 +130,17 @@ class RowDialect(Dialect):
         found: Mapping[str, Any] = client.markets[pair_of(symbol)]
         return found
 
-    def symbol(self, client: Any, word: str) -> str:
-        """Return our name of the product that the venue calls ``word``; some have two words for one product."""
-        if (found := client.symbols_by_word.get(word)) is None:
+    def symbol(self, client: Any, word: str, *, is_contract: bool = False) -> str:
+        """Return our name of the product that the venue calls ``word``; some have two words for one product, and some
+        one word for a pair and a contract."""
+        words = client.contracts_by_word if is_contract else client.symbols_by_word
+        if (found := words.get(word)) is None:
             raise Unreadable(f"product {word[:40]}")
         return str(found)
+
+    def is_contract(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row of an order or a trade is about a perpetual."""
+        return False
 
     # The contract -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +235,7 @@ class RowDialect(Dialect):
         return Snapshot(
             client_uuid(row.get(columns.client_id)),
             text(row, columns.order_id),
-            self.symbol(client, text(row, columns.pair)),
+            self.symbol(client, text(row, columns.pair), is_contract=self.is_contract(row)),
             one_of(row, columns.side, columns.sides),
             status,
             filled,
@@ -238,7 +246,7 @@ class RowDialect(Dialect):
     def trade(self, client: Any, row: Mapping[str, Any]) -> VenueTrade:
         """Return the execution that a row describes."""
         columns = self.trade_columns
-        symbol = self.symbol(client, text(row, columns.pair))
+        symbol = self.symbol(client, text(row, columns.pair), is_contract=self.is_contract(row))
         price, base = amount(row, columns.price), amount(row, columns.base)
         if price <= ZERO or base <= ZERO:
             raise Unreadable("trade")
@@ -249,7 +257,7 @@ class RowDialect(Dialect):
             base,
             amount(row, columns.quote) if columns.quote else quantize(price * base),
             amount(row, columns.fee, ZERO) * columns.fee_sign,
-            str(client.safe_currency_code(currency)) if currency else symbol.partition("-")[2],
+            str(client.safe_currency_code(currency)) if currency else _quote_of(symbol),
             columns.makers.get(str(row.get(columns.maker)), False),
             self.moment(row, columns.at),
         )
@@ -271,11 +279,15 @@ class RowDialect(Dialect):
 def _words(markets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     words: dict[str, str] = {}
     for market in markets:
-        if market.get("spot"):
-            info = market.get("info")
-            other = info.get("altname") if isinstance(info, Mapping) else None
-            words |= {str(word): symbol_of(str(market["symbol"])) for word in (market["id"], other) if word}
+        info = market.get("info")
+        other = info.get("altname") if isinstance(info, Mapping) else None
+        words |= {str(word): symbol_of(str(market["symbol"])) for word in (market["id"], other) if word}
     return words
+
+
+def _quote_of(symbol: str) -> str:
+    """Return what a product is traded for, which is also what a perpetual is settled in; "" of one that is not ours."""
+    return "" if ":" in symbol else symbol.removesuffix(PERPETUAL).partition("-")[2]
 
 
 def trading_fee(dialect: RowDialect, link: Connection, pairs: Sequence[str]) -> tuple[Decimal, Decimal]:

@@ -10,6 +10,7 @@ What holds for every venue:
   that are known. An order filled without any trade is reported as it is: booking doubts it (F7).
 * Trades are reported once each, oldest first, whatever the venue repeats or shuffles.
 * The size that is sent is the size that was asked for, digit for digit; nothing is rounded here (F24).
+* What has to be set before an order (leverage, margin mode) is set before it; if that fails, no order was sent.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ import structlog
 from accounts.exchanges.base import (
     Balance,
     Capabilities,
+    ForcedClose,
+    FundingMovement,
     KeyPermissions,
     Movement,
     NewOrder,
     OrderRef,
     OrderReport,
     Trade,
+    VenuePosition,
     VenueTrade,
     perps_of,
 )
@@ -145,6 +149,7 @@ class CcxtVenue:
         self._prepare(order.symbol)
         if not self.capabilities.refuses_repeated_client_id and (known := self._before_write(ref)) is not None:
             return known
+        self._arrange(order)
         try:
             venue_order_id = self.dialect.create(self.connection, order)
         except VenueRejected as error:
@@ -168,6 +173,15 @@ class CcxtVenue:
             self.dialect.prepare(self.connection, symbol)
         except VenueUnavailable as error:
             raise _nothing_done(error) from error
+
+    def _arrange(self, order: NewOrder) -> None:
+        try:
+            self.dialect.arrange(self.connection, order)
+        except VenueUnavailable as error:
+            raise _nothing_done(error) from error
+        except VenueUnknown as error:
+            text = f"{self.capabilities.name} did not answer while the account was made ready. The order was not sent."
+            raise VenueThrottled(error.code, text, **error.detail) from error
 
     def _before_write(self, ref: OrderRef) -> OrderReport | None:
         try:
@@ -257,6 +271,24 @@ class CcxtVenue:
             if row.trade.at >= moment
         }
         return sorted(found.values(), key=lambda row: (row.trade.at, row.trade.trade_id))
+
+    # Perpetuals -------------------------------------------------------------------------------------------------------
+
+    def positions(self) -> list[VenuePosition]:
+        """See :meth:`PerpsVenue.positions`."""
+        return self.dialect.positions(self.connection)
+
+    def funding_since(self, moment: datetime) -> list[FundingMovement]:
+        """See :meth:`PerpsVenue.funding_since`."""
+        found = {row.external_id: row for row in self.dialect.funding_since(self.connection, moment)}
+        return sorted((row for row in found.values() if row.at >= moment), key=lambda row: (row.at, row.external_id))
+
+    def forced_closes_since(self, moment: datetime) -> list[ForcedClose]:
+        """See :meth:`PerpsVenue.forced_closes_since`."""
+        found = {row.report.venue_order_id: row for row in self.dialect.forced_closes_since(self.connection, moment)}
+        return sorted(found.values(), key=lambda row: (row.report.trades[-1].at, row.report.venue_order_id))
+
+    # Inside -----------------------------------------------------------------------------------------------------------
 
     def _trades(self, orders: Sequence[Snapshot]) -> dict[str, list[Trade]]:
         filled = [order for order in orders if order.filled_base > ZERO or order.fill_count]

@@ -1,1 +1,1 @@
-"""One suite of behaviours for every venue: paper, Coinbase and Binance (both on the fake venue, over HTTP)."""
+"""One suite of behaviours for every venue: paper, Coinbase, Binance and Bybit (these on the fake venue, over HTTP)."""

@@ -20,7 +20,7 @@ BUY, SELL = Side.BUY, Side.SELL
 LOW, HIGH = Decimal(50_000), Decimal(70_000)
 
 
-@pytest.fixture(params=["paper", "coinbase", "binance"])
+@pytest.fixture(params=["paper", "coinbase", "binance", "bybit"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with world_of(request.param) as made:
         yield made

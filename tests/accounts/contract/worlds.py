@@ -115,7 +115,7 @@ class FakeWorld:
 
 @contextmanager
 def world_of(name: str) -> Iterator[World]:
-    """Open a world: ``paper``, ``coinbase`` or ``binance``, with its account's scope bound."""
+    """Open a world: ``paper``, ``coinbase``, ``binance`` or ``bybit``, with its account's scope bound."""
     with ExitStack() as stack:
         world: World
         if name == "paper":
@@ -124,8 +124,8 @@ def world_of(name: str) -> Iterator[World]:
             world = PaperWorld(helpers.live_account(USD=START["quote"], BTC=START["base"]))
         else:
             fake = stack.enter_context(fake_venue())
-            symbol = {"coinbase": "BTC-USD", "binance": "BTC-USDT"}[name]
-            algorithm = {"coinbase": "ES256", "binance": "HMAC"}[name]
+            symbol = {"coinbase": "BTC-USD"}.get(name, "BTC-USDT")
+            algorithm = {"coinbase": "ES256"}.get(name, "HMAC")
             wallets = {symbol.partition("-")[2]: START["quote"], "BTC": START["base"]}
             key = fake.add_account("ann", wallets, algorithm=algorithm)
             world = FakeWorld(fake, live_account(key, name), symbol)

@@ -45,6 +45,8 @@ def test_the_books_say_where_a_coin_came_from(moment: Any) -> None:
     TransferFactory(account=account, currency="ADA", amount=D(-15))
     UnmatchedFillFactory(account=account, symbol="ADA-USD", base=D(30))
     UnmatchedFillFactory(account=account, symbol="ADA-USD", side="sell", base=D(7))
+    UnmatchedFillFactory(account=account, symbol="ADA-USD-PERP", base=D(500))  # moves no coins
+    UnmatchedFillFactory(account=account, symbol="linear:ADAPERP", base=D(500))
     found = explained(account)
     assert (found.currency, found.amount) == ("ADA", 80)
     assert (found.kept, found.transferred, found.traded) == (10, 25, 23)
