@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
-from accounts.exchanges.breaker import ACCOUNT_OUTAGES, VENUE_OUTAGES, Breaker, State, breaker_state
+from accounts.exchanges.breaker import (
+    ACCOUNT_OUTAGES,
+    OPEN_SECONDS,
+    VENUE_OUTAGES,
+    WRITE_PROBE_SECONDS,
+    Breaker,
+    State,
+    breaker_state,
+)
 from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
 from marketdata.wire.failures import Act
@@ -21,6 +29,7 @@ from tests.accounts.live import buy, fake_venue, live_account, ref_of, venue_for
 from tests.venue.server import FakeVenue
 from tradebot.core.errors import VenueError, VenueThrottled, VenueUnavailable
 from tradebot.core.words import OrderStatus
+from tradebot.runtime.environment import ROOT
 
 GENEROUS = Allowance(key=Rate(50), address=Rate(12), public=Rate(10))
 
@@ -253,6 +262,12 @@ def test_the_state_can_be_read_for_pages_and_health():
     assert found[7].opens_for > 0
     assert found[8].state is State.CLOSED
     assert found[None].state is State.CLOSED
+
+
+def test_the_document_says_how_often_what_is_left_alone_is_tried():
+    said = " ".join((ROOT / "docs" / "venues.md").read_text().split())
+    assert f"may try once in {WRITE_PROBE_SECONDS} s" in said
+    assert f"for {OPEN_SECONDS:.0f} s and then twice as long each time" in said
 
 
 # Over HTTP -----------------------------------------------------------------------------------------------------------
