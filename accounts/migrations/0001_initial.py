@@ -672,6 +672,7 @@ class Migration(migrations.Migration):
                             ("killed", "stopped"),
                             ("settled", "everything closed"),
                             ("reset", "released"),
+                            ("asked", "exchange asked"),
                         ],
                         max_length=10,
                     ),
@@ -753,6 +754,72 @@ class Migration(migrations.Migration):
                     "last_equity_at",
                     models.DateTimeField(
                         blank=True, help_text="As of when: the oldest of what it rests on.", null=True
+                    ),
+                ),
+                (
+                    "balances_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the balances were asked for that the last equity rests on.",
+                        null=True,
+                    ),
+                ),
+                ("balances", models.JSONField(blank=True, default=dict, help_text="What they were, by currency.")),
+                (
+                    "day_balances_at",
+                    models.DateTimeField(
+                        blank=True, help_text="The same of the equity that the day began with.", null=True
+                    ),
+                ),
+                (
+                    "day_listed_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the exchange's list of transfers was first known after that.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "day_moved",
+                    tradebot.core.money.AmountField(
+                        default=Decimal("0"), help_text="What came in since, less what left: no gain and no loss."
+                    ),
+                ),
+                (
+                    "total_balances_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="The same three of the moment when the initial deposit was set.",
+                        null=True,
+                    ),
+                ),
+                ("total_listed_at", models.DateTimeField(blank=True, null=True)),
+                ("total_moved", tradebot.core.money.AmountField(default=Decimal("0"))),
+                (
+                    "unlisted",
+                    tradebot.core.money.AmountField(
+                        default=Decimal("0"),
+                        help_text="What balances grew by since no list was read; taken for a deposit.",
+                    ),
+                ),
+                (
+                    "unlisted_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When balances last changed by more than prices and fees explain, if since.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "list_wanted_at",
+                    models.DateTimeField(blank=True, help_text="When the list was last sent for.", null=True),
+                ),
+                (
+                    "breached_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Since when a limit is reached that the list might still explain.",
+                        null=True,
                     ),
                 ),
                 (
@@ -949,6 +1016,14 @@ class Migration(migrations.Migration):
                     "transfers_asked_at",
                     models.DateTimeField(
                         blank=True, help_text="When the last list of transfers that came was asked for.", null=True
+                    ),
+                ),
+                (
+                    "leaving",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text="Withdrawals that it said are on their way: currency, amount, begun at.",
                     ),
                 ),
                 ("error_code", models.CharField(blank=True, max_length=60)),
