@@ -70,7 +70,7 @@ class KeysForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.venue = venue
         self.fields["code"].required = takes_codes
-        described = {field.name: field for field in venue.fields}
+        described = {field.name: field for field in venue.key_fields}
         for name in ("api_key", "api_secret", "passphrase"):
             if name not in described:
                 del self.fields[name]

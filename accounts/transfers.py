@@ -7,8 +7,10 @@
 * Other venues: entered by hand (:mod:`accounts.manual_transfers`).
 
 A venue may list a deposit days after it was begun, when the money arrives, with the day on which it was begun. A
-transfer that an earlier list would have had, had it arrived, is therefore counted from the moment it was listed
-(``counted_at``): else the value would seem to fall first and to rise later.
+deposit that an earlier list would have had, had it arrived, is therefore counted from the moment it was listed
+(``counted_at``): else the value would seem to fall first and to rise later. A withdrawal leaves the balance when it is
+begun, and counts from then on however late it is complete. Until it is, it may come back: it is noted with the account
+(``VenueFunds.leaving``) for the guard, and is no transfer yet.
 
 A transfer is valued at the prices of its time, as far as they are known: by the price list when it is recent, else by
 the market's candles. A value that is not known stays empty and is looked for again for a week; it is never zero (F34).
@@ -30,7 +32,7 @@ from accounts.models import Account, Transfer, VenueFunds
 from marketdata import past, pricelist, sources
 from marketdata.conversion import Rates
 from tradebot.core import clock, health
-from tradebot.core.decimals import quantize
+from tradebot.core.decimals import ZERO, plain, quantize
 from tradebot.core.scoping import acting_for_account, all_accounts
 
 __all__ = ["LOOPS", "Read", "accounts_to_read", "read_account", "read_all", "record", "take_paper", "value_missing"]
@@ -95,9 +97,11 @@ def read_account(account_id: int) -> int:
         if offered is not None and offered.lists_movements:
             asked_at = clock.now()
             before = None if account.is_paper else _asked_before(account, asked_at)
-            found = record(account, venue_of(account).movements_since(_since(account)), before)
+            moves = venue_of(account).movements_since(_since(account))
+            found = record(account, moves, before)
             if not account.is_paper:
-                VenueFunds.objects.filter(account=account).update(transfers_asked_at=asked_at)
+                leaving = [[row.currency, plain(row.amount), row.at.isoformat()] for row in moves if not row.is_settled]
+                VenueFunds.objects.filter(account=account).update(transfers_asked_at=asked_at, leaving=leaving)
         value_missing(account)
     return found
 
@@ -112,7 +116,7 @@ def record(account: Account, movements: Iterable[Movement], asked_before: dateti
 
     ``asked_before`` is when the list before this one was asked for; see above for what that tells.
     """
-    by_id = {row.external_id: row for row in movements if row.amount}
+    by_id = {row.external_id: row for row in movements if row.amount and row.is_settled}
     if not by_id:
         return 0
     known = set(
@@ -130,7 +134,7 @@ def record(account: Account, movements: Iterable[Movement], asked_before: dateti
             currency=row.currency,
             amount=row.amount,
             at=row.at,
-            counted_at=now if asked_before is not None and row.at < asked_before - SKEW else row.at,
+            counted_at=now if _came_late(row, asked_before) else row.at,
             source=source,
             note=row.what[:200],
             recorded_at=now,
@@ -141,6 +145,10 @@ def record(account: Account, movements: Iterable[Movement], asked_before: dateti
         set_value(transfer, rates if abs(now - transfer.at) <= RECENT else Rates({}))
     Transfer.objects.bulk_create(rows, ignore_conflicts=True)
     return len(rows)
+
+
+def _came_late(row: Movement, asked_before: datetime | None) -> bool:
+    return asked_before is not None and row.amount > ZERO and row.at < asked_before - SKEW
 
 
 def set_value(transfer: Transfer, rates: Rates) -> None:

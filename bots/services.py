@@ -22,7 +22,7 @@ from marketdata.models import Product
 from notifications.models import Event
 from notifications.outbox import publish
 from positions.booking import lock_account
-from positions.guard.service import is_killed
+from positions.guard.records import is_killed
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import audit, clock

@@ -242,11 +242,21 @@ def accounts_with_working_orders() -> list[int]:
         return list(rows.order_by("account_id").values_list("account_id", flat=True).distinct())
 
 
-def reconcile_all(account_ids: Iterable[int] | None = None) -> Reconciled:
-    """Reconcile these accounts, or every one that has working orders. One account's failure does not stop the rest."""
-    result = Reconciled()
-    for account_id in accounts_with_working_orders() if account_ids is None else account_ids:
-        _reconcile_safely(account_id, result)
+def reconcile_all(account_ids: Iterable[int] | None = None, *, at_once: int = 1) -> Reconciled:
+    """Reconcile these accounts, or every one that has working orders. One account's failure does not stop the rest.
+
+    ``at_once`` accounts are asked about side by side, each in a thread with a connection of its own; one at a time they
+    are asked about here.
+    """
+    wanted = accounts_with_working_orders() if account_ids is None else list(account_ids)
+    result, threads = Reconciled(), min(at_once, len(wanted))
+    if threads < 2:
+        for account_id in wanted:
+            result.add(_reconcile_safely(account_id))
+        return result
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for part in pool.map(_reconcile_in_thread, wanted):
+            result.add(part)
     return result
 
 
@@ -256,23 +266,14 @@ def settle_at_start() -> Reconciled:
     Accounts are asked about side by side, so that a venue which does not answer keeps nobody waiting for longer than
     its own time-outs.
     """
-    account_ids = accounts_with_working_orders()
-    result = Reconciled()
-    if len(account_ids) < 2:
-        return reconcile_all(account_ids)
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(account_ids))) as pool:
-        for part in pool.map(_reconcile_in_thread, account_ids):
-            result.add(part)
-    return result
+    return reconcile_all(at_once=AT_ONCE)
 
 
 def _reconcile_in_thread(account_id: int) -> Reconciled:
-    part = Reconciled()
     try:
-        _reconcile_safely(account_id, part)
+        return _reconcile_safely(account_id)
     finally:
         connection.close()
-    return part
 
 
 def settle_waiting(account_ids: Iterable[int]) -> None:
@@ -284,14 +285,16 @@ def settle_waiting(account_ids: Iterable[int]) -> None:
         account__in=list(account_ids), status__in=ON_THEIR_WAY, created_at__lte=clock.now() - A_MOMENT
     ).exclude(account__exchange=REPLAY)
     for account_id in rows.order_by("account_id").values_list("account_id", flat=True).distinct():
-        _reconcile_safely(account_id, Reconciled())
+        _reconcile_safely(account_id)
 
 
-def _reconcile_safely(account_id: int, result: Reconciled) -> None:
+def _reconcile_safely(account_id: int) -> Reconciled:
     try:
-        result.add(reconcile_account(account_id))
+        return reconcile_account(account_id)
     except Exception as error:  # noqa: BLE001 (the loop's edge)
+        result = Reconciled()
         failed(result, account_id, error, "reconcile.account_failed")
+        return result
 
 
 def resting_accounts() -> dict[int, str]:

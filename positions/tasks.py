@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from celery import shared_task
 
-from accounts import balances
+from accounts import balances, transfers
 from accounts.models import Account
 from positions import daymarks, perps_loop, standstill, strangers
 from positions import reconcile as service
-from positions.guard import closing
+from positions.guard import closing, judging
 from positions.guard import service as guard
 from positions.portfolio import snapshots
 from tradebot.core import health
@@ -30,6 +30,7 @@ __all__ = [
     "close_after_guard",
     "compare_account",
     "mark_days",
+    "measure_after_reading",
     "measure_guarded",
     "monitor_resting",
     "poll_account",
@@ -144,9 +145,17 @@ def mark_days() -> None:
 
 @shared_task
 def measure_guarded() -> None:
-    """Measure every account that has a guard; one beyond a limit is stopped. Asks no venue."""
+    """Measure every account that has a guard; one beyond a limit is stopped. Asks no venue: who has to gets a task."""
     with health.loop("guard", GUARD_SECONDS):
-        guard.refresh_all()
+        _hand_out(measure_after_reading, guard.refresh_all().unread, int(judging.PATIENCE.total_seconds()))
+
+
+@shared_task
+def measure_after_reading(account_id: int) -> None:
+    """Read what one guarded account's exchange lists of deposits and withdrawals, then measure the account again."""
+    transfers.read_all([account_id])
+    with acting_for_account(account_id):
+        guard.refresh(account_id)
 
 
 @shared_task

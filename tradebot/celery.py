@@ -81,6 +81,7 @@ app.conf.task_routes = {
     "positions.tasks.poll_account": {"queue": MARKET_QUEUE},
     "positions.tasks.compare_account": {"queue": MARKET_QUEUE},
     "positions.tasks.refresh_account": {"queue": MARKET_QUEUE},
+    "positions.tasks.measure_after_reading": {"queue": MARKET_QUEUE},
 }
 
 

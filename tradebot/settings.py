@@ -150,17 +150,17 @@ _embedded_redis = f"unix://{quote(str(valkey_socket(DATA_DIR)))}"
 REDIS = REDIS_URL or _embedded_redis
 # The channel layer waits up to 5 s in one read, and redis-py gives up on a read after 5 s unless told otherwise.
 CHANNEL_HOST = {"address": REDIS, "socket_timeout": 20, "socket_connect_timeout": 5}
+# Counters of requests, circuit breakers and prices are shared by all processes through this one.
+SHARED_CACHE = {
+    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "LOCATION": REDIS,
+    "KEY_PREFIX": "tradebot",
+}
 if TESTING and not env.str("REDIS_URL", default=""):
     CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 else:
-    CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": REDIS,
-            "KEY_PREFIX": "tradebot",
-        }
-    }
+    CACHES = {"default": SHARED_CACHE}
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",

@@ -107,13 +107,17 @@ class KeyPermissions:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """Money that came from outside the venue (``amount`` above zero) or left it (below zero). Never profit (F35)."""
+    """Money that came from outside the venue (``amount`` above zero) or left it (below zero). Never profit (F35).
+
+    A withdrawal that is not ``is_settled`` has left the balance, and may still come back.
+    """
 
     external_id: str
     currency: str
     amount: Decimal
     at: datetime
     what: str = ""
+    is_settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

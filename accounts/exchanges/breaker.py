@@ -67,20 +67,29 @@ class Breaker:
 
     def check(self, act: Act) -> None:
         """Let a request pass. Raises VenueUnavailable (a read) or VenueThrottled (nothing was sent)."""
+        tries: list[str] = []
         try:
             for key, _ in self._parts:
-                self._check(key, act)
+                self._check(key, act, tries)
         except (RedisError, OSError) as error:
             log.error("breaker.cache_unavailable", venue=self.venue, error=str(error))
 
-    def _check(self, key: str, act: Act) -> None:
-        found = _state(cache.get(f"{key}:open"), 0, self._now())
+    def _check(self, key: str, act: Act, tries: list[str]) -> None:
+        """Let one breaker pass the request; ``tries`` are the turns to try that were taken for it."""
+        open_until = cache.get(f"{key}:open")
+        found = _state(open_until, 0, self._now())
         if found.state is State.CLOSED:
             return
-        if found.state is State.HALF_OPEN and cache.add(f"{key}:probe", 1, timeout=PROBE_SECONDS):
+        # Named after this opening: who looked before a try failed does not get another one out of turn.
+        probe, write_probe = f"{key}:probe:{open_until}", f"{key}:write-probe"
+        if found.state is State.HALF_OPEN and cache.add(probe, 1, timeout=PROBE_SECONDS):
+            tries.append(probe)
             return
-        if act is Act.WRITE and cache.add(f"{key}:write-probe", 1, timeout=WRITE_PROBE_SECONDS):
+        if act is Act.WRITE and cache.add(write_probe, 1, timeout=WRITE_PROBE_SECONDS):
+            tries.append(write_probe)
             return
+        if tries:
+            cache.delete_many(tries)  # nothing is sent, so nobody tries
         text = f"{self.venue} has not answered of late and is left alone for a moment."
         if act is Act.READ:
             raise VenueUnavailable("venue_down", text, retry_after=max(found.opens_for, 1.0))
@@ -89,7 +98,7 @@ class Breaker:
     def succeeded(self) -> None:
         """Note that the venue answered."""
         try:
-            keys = [f"{key}:{what}" for key, _ in self._parts for what in ("outages", "open", "probe", "write-probe")]
+            keys = [f"{key}:{what}" for key, _ in self._parts for what in ("outages", "open", "write-probe")]
             if cache.get_many([name for name in keys if name.endswith((":outages", ":open"))]):
                 cache.delete_many(keys)
         except (RedisError, OSError) as error:
@@ -104,15 +113,14 @@ class Breaker:
             log.error("breaker.cache_unavailable", venue=self.venue, error=str(error))
 
     def _count(self, key: str, most: int) -> None:
+        if _state(cache.get(f"{key}:open"), 0, self._now()).state is State.OPEN:
+            return  # several failed together: that is one outage
         cache.add(f"{key}:outages", 0, timeout=KEPT_SECONDS)
         outages = int(cache.incr(f"{key}:outages"))
         if outages < most:
             return
-        if _state(cache.get(f"{key}:open"), outages, self._now()).state is State.OPEN:
-            return  # several failed together: that is one outage
         seconds = min(OPEN_SECONDS * 2 ** min(outages - most, 10), LONGEST_OPEN_SECONDS)
         cache.set(f"{key}:open", self._now() + seconds, timeout=KEPT_SECONDS)
-        cache.delete(f"{key}:probe")
         if outages == most:
             log.warning("breaker.opened", venue=self.venue, breaker=key, outages=outages)
 

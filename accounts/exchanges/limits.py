@@ -84,51 +84,57 @@ class KeyLimiter:
         """Take a place now; return None, or the rate that is used up. Raises VenueThrottled during a pause."""
         if (left := self.windows.paused(self.key, "keys")) > 0:
             raise VenueThrottled("throttled", "The venue asked for a pause.", retry_after=left)
-        return self._full(act)
+        return self._full(self.windows.frozen(), act)
 
-    def _full(self, act: Act) -> Rate | None:
+    def _full(self, windows: Windows, act: Act) -> Rate | None:
         """Take a place; return None, or the rate that has none left (and then nothing is taken)."""
         key_rate, address_rate = self.allowance.key, self.allowance.address
-        if not self._take(self.key, key_rate, self._most(key_rate.count, act)):
+        of_key = windows.take(self.key, key_rate, self._most(key_rate.count, act))
+        if of_key is None:
             return key_rate
-        share = self._share(address_rate)
-        taken = self._take(f"{self.key}:share", address_rate, self._most(share, act))
-        if taken and self._take("keys", address_rate, self._most(address_rate.count, act)):
-            return None
-        if taken:
-            self.windows.add(f"{self.key}:share", address_rate, -1)
-        self.windows.add(self.key, key_rate, -1)
+        share = self._share(windows, address_rate)
+        of_share = windows.take(f"{self.key}:share", address_rate, self._most(share, act))
+        if of_share is not None:
+            if windows.take("keys", address_rate, self._most(address_rate.count, act)) is not None:
+                return None
+            of_share()
+        of_key()
         return address_rate
 
-    def _share(self, rate: Rate) -> int:
+    def _share(self, windows: Windows, rate: Rate) -> int:
         """Return how many of the address's places this key may have now."""
-        if self.windows.add(f"{self.key}:seen", rate) == 1:
-            active = self.windows.add("active", rate)
+        if windows.add(f"{self.key}:seen", rate) == 1:
+            active = windows.add("active", rate)
         else:
-            active = int(cache.get(self.windows.place("active", rate)) or 1)
-        before = int(cache.get(self.windows.place("active", rate, windows_ago=1)) or 0)
+            active = int(cache.get(windows.place("active", rate)) or 1)
+        before = int(cache.get(windows.place("active", rate, windows_ago=1)) or 0)
         return max(1, rate.count // (max(active, before) + 1))
-
-    def _take(self, what: str, rate: Rate, most: int) -> bool:
-        if self.windows.add(what, rate) <= most:
-            return True
-        self.windows.add(what, rate, -1)
-        return False
 
     @staticmethod
     def _most(count: int, act: Act) -> int:
         return max(1, int(count * READ_SHARE)) if act is Act.READ else count
 
     def refused(self, retry_after: float | None, *, whole_address: bool = False) -> float:
-        """Note that the venue wants fewer requests; return the seconds for which nothing will be sent."""
+        """Note that the venue wants fewer requests; return the seconds for which nothing will be sent.
+
+        Refusals of requests that were under way together are one: only the first of a pause makes the next one longer,
+        and no later one ends it early.
+        """
         what = "keys" if whole_address else self.key
         try:
-            storm = f"limit:{self.windows.name}:{what}:storm"
-            cache.add(storm, 0, timeout=STORM_SECONDS)
-            times = int(cache.incr(storm))
-            seconds = retry_after or min(FIRST_PAUSE_SECONDS * 2 ** min(times - 1, 10), LONGEST_PAUSE_SECONDS)
+            if (left := self.windows.paused(what)) > 0:
+                seconds = max(retry_after or 0.0, left)
+            else:
+                seconds = retry_after or self._storm_seconds(what)
             self.windows.pause(what, seconds)
         except (RedisError, OSError, ValueError) as error:
             log.error("limiter.cache_unavailable", address=self.windows.name, error=str(error))
             return retry_after or FIRST_PAUSE_SECONDS
         return seconds
+
+    def _storm_seconds(self, what: str) -> float:
+        """Return how long to pause where the venue does not say: twice as long each time."""
+        storm = f"limit:{self.windows.name}:{what}:storm"
+        cache.add(storm, 0, timeout=STORM_SECONDS)
+        times = int(cache.incr(storm))
+        return min(FIRST_PAUSE_SECONDS * 2 ** min(times - 1, 10), LONGEST_PAUSE_SECONDS)

@@ -175,6 +175,9 @@ class VenueFunds(OwnedModel):
     transfers_asked_at = models.DateTimeField(
         null=True, blank=True, help_text="When the last list of transfers that came was asked for."
     )
+    leaving = models.JSONField(
+        default=list, blank=True, help_text="Withdrawals that it said are on their way: currency, amount, begun at."
+    )
     error_code = models.CharField(max_length=60, blank=True)
     error_text = models.CharField(max_length=300, blank=True)
 

@@ -67,6 +67,30 @@ class PropGuardState(OwnedModel):
     last_equity_at = models.DateTimeField(
         null=True, blank=True, help_text="As of when: the oldest of what it rests on."
     )
+    balances_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the balances were asked for that the last equity rests on."
+    )
+    balances = models.JSONField(default=dict, blank=True, help_text="What they were, by currency.")
+    day_balances_at = models.DateTimeField(
+        null=True, blank=True, help_text="The same of the equity that the day began with."
+    )
+    day_listed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the exchange's list of transfers was first known after that."
+    )
+    day_moved = AmountField(default=ZERO, help_text="What came in since, less what left: no gain and no loss.")
+    total_balances_at = models.DateTimeField(
+        null=True, blank=True, help_text="The same three of the moment when the initial deposit was set."
+    )
+    total_listed_at = models.DateTimeField(null=True, blank=True)
+    total_moved = AmountField(default=ZERO)
+    unlisted = AmountField(default=ZERO, help_text="What balances grew by since no list was read; taken for a deposit.")
+    unlisted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When balances last changed by more than prices and fees explain, if since."
+    )
+    list_wanted_at = models.DateTimeField(null=True, blank=True, help_text="When the list was last sent for.")
+    breached_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when a limit is reached that the list might still explain."
+    )
     failed_at = models.DateTimeField(null=True, blank=True, help_text="When it last could not be measured, if since.")
     error_code = models.CharField(max_length=60, blank=True)
     error_text = models.CharField(max_length=300, blank=True)
@@ -117,6 +141,7 @@ class PropGuardEvent(OwnedModel):
         KILLED = "killed", "stopped"
         SETTLED = "settled", "everything closed"
         RESET = "reset", "released"
+        ASKED = "asked", "exchange asked"
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="guard_events")
     kind = models.CharField(max_length=10, choices=Kind.choices)

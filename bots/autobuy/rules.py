@@ -14,7 +14,7 @@ from marketdata import coins, sources
 from marketdata.models import Product
 from positions import keeping
 from positions.booking import lock_account
-from positions.guard.service import is_killed
+from positions.guard.records import is_killed
 from positions.states import OrderType
 from tradebot.core import audit, clock
 from tradebot.core.decimals import ZERO, dec, plain

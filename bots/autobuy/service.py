@@ -32,7 +32,7 @@ from marketdata import market, sources
 from marketdata.models import Product
 from positions import execution, keeping
 from positions.booking import lock_account, write
-from positions.guard.service import is_killed
+from positions.guard.records import is_killed
 from positions.models import Order, Position
 from positions.states import WORKING, Direction
 from tradebot.core import clock

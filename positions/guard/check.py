@@ -30,8 +30,8 @@ from marketdata import market
 from marketdata.sources.base import Quote
 from positions.admission import Proposed
 from positions.guard import equity, rules
-from positions.guard.rules import Drawdown
-from positions.guard.service import money
+from positions.guard.judging import drawdowns
+from positions.guard.records import money
 from positions.models import Order
 from positions.states import ENTRY_PURPOSES, WORKING
 from tradebot.core import clock
@@ -147,27 +147,27 @@ def _check_spread(proposed: Proposed, found: PropGuardRules, quote: Quote) -> No
 
 def _check_room(found: PropGuardRules, state: PropGuardState, cost: Decimal) -> None:
     """Raise OrderRefused when a drawdown is at its limit, or would be at worst once ``cost`` is paid (F62)."""
-    assert state.last_equity is not None
-    assert state.day_start_equity is not None
-    for code, what, base, limit_pct in (
-        ("guard_total_limit", "total", found.initial_deposit, found.total_limit_pct),
-        ("guard_daily_limit", "daily", state.day_start_equity, found.daily_limit_pct),
+    both = drawdowns(found, state)
+    for code, what, reason in (
+        ("guard_total_limit", "total", PropGuardState.Reason.TOTAL),
+        ("guard_daily_limit", "daily", PropGuardState.Reason.DAILY),
     ):
-        drawdown = Drawdown(base, state.last_equity, limit_pct)
+        drawdown = both[reason]
+        assert drawdown is not None  # what they are measured from was looked at
         if not drawdown.after(cost).is_reached:
             continue
         words = (
-            f"{money(drawdown.left)} {found.currency} are left to the {what} limit of {plain(limit_pct)} %; "
+            f"{money(drawdown.left)} {found.currency} are left to the {what} limit of {plain(drawdown.limit_pct)} %; "
             f"fees and spread of this order, and of those not measured yet, may take {money(cost)}."
         )
         raise OrderRefused(
             code,
             words,
             equity=state.last_equity,
-            base=base,
+            base=drawdown.base,
             loss=drawdown.loss,
             loss_pct=quantize(drawdown.pct, 4),
-            limit_pct=limit_pct,
+            limit_pct=drawdown.limit_pct,
             left=drawdown.left,
             cost=cost,
             currency=found.currency,

@@ -28,7 +28,8 @@ from django.db.models import QuerySet
 from accounts.models import Account, PropGuardEvent, PropGuardState
 from positions import keeping, manual
 from positions.booking import lock_account, write
-from positions.guard.service import ACTOR, stop_bots, tell, write_event
+from positions.guard.records import ACTOR, tell, write_event
+from positions.guard.service import stop_bots
 from positions.models import Order, Position
 from positions.states import POSITION_ACTIVE, WORKING, OrderStatus, Purpose
 from tradebot.core import clock

@@ -25,7 +25,7 @@ from tradebot.core import clock, scoping
 from tradebot.core.decimals import MONEY, ONE, ZERO
 from tradebot.core.errors import MissingInformation, TradebotError
 
-__all__ = ["Measured", "Part", "measure", "prices_needed", "rate", "register"]
+__all__ = ["Measured", "Part", "measure", "prices_needed", "rate", "register", "worth"]
 
 BRIDGES: Final = ("USD", "BTC", "USDC", "USDT", "EUR", "ETH")
 """Currencies through which a coin is valued that has no pair with the currency asked for, in this order."""
@@ -33,11 +33,16 @@ BRIDGES: Final = ("USD", "BTC", "USDC", "USDT", "EUR", "ETH")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An account's equity. ``at`` is as of when: the age of the oldest thing it rests on. ``left_out`` names coins."""
+    """An account's equity. ``at`` is as of when: the age of the oldest thing it rests on. ``left_out`` names coins.
+
+    ``held`` is what it rests on, by currency, asked for at ``balances_at``.
+    """
 
     equity: Decimal
     currency: str
     at: datetime
+    balances_at: datetime
+    held: Mapping[str, Decimal]
     left_out: tuple[str, ...] = ()
 
 
@@ -69,7 +74,12 @@ def measure(account: Account, currency: str, max_age: timedelta) -> Measured:
     valued = _value(account.exchange, held, currency, now, max_age)
     with localcontext(MONEY):
         total = valued.total + sum((part(account, currency, now) for part in _parts), ZERO)
-    return Measured(total, currency, min([at, *valued.ages]), valued.left_out)
+    return Measured(total, currency, min([at, *valued.ages]), at, held, valued.left_out)
+
+
+def worth(exchange: str, amounts: Mapping[str, Decimal], currency: str, now: datetime, max_age: timedelta) -> Decimal:
+    """Return what these amounts, of either sign, are worth. Raises MissingInformation (``missing_price``)."""
+    return _value(exchange, amounts, currency, now, max_age).total
 
 
 def rate(exchange: str, coin: str, currency: str, now: datetime, max_age: timedelta) -> Decimal:

@@ -16,10 +16,12 @@ from django.db import transaction
 from accounts.models import Account, PropGuardEvent, PropGuardRules, PropGuardState
 from marketdata import sources
 from positions.booking import lock_account
-from positions.guard import rules
+from positions.guard import moved, rules
 from positions.guard.equity import Measured
-from positions.guard.rules import Drawdown
-from positions.guard.service import drawdowns, measure_now, money, rules_of, state_of, tell, write_event
+from positions.guard.judging import drawdowns
+from positions.guard.moved import Listed
+from positions.guard.records import money, rules_of, state_of, tell, write_event
+from positions.guard.service import measure_now
 from tradebot.core import audit, clock
 from tradebot.core.decimals import HUNDRED, dec, plain, quantize
 from tradebot.core.errors import InvalidInput, NotFound, TradebotError
@@ -56,7 +58,7 @@ def reset(account: Account, actor: str, confirm: str, *, rebase: bool = False) -
         raise InvalidInput("not_confirmed", f"Type the account's name, {account.name}, to release it.", field="confirm")
     if found is None or not found.enabled:
         raise InvalidInput("guard_off", f"{account.name} has no guard that is on.")
-    measured = _known(account, found)
+    measured, listed = _known(account, found)
     with transaction.atomic():
         account = _owned(account)
         found, state = rules_of(account), state_of(account)
@@ -65,10 +67,10 @@ def reset(account: Account, actor: str, confirm: str, *, rebase: bool = False) -
         if state.settled_at is None:
             text = f" {state.closing_error}" if state.closing_error else ""
             raise InvalidInput("still_closing", f"Its deals are still being closed.{text}")
-        value, total = (
-            quantize(measured.equity),
-            Drawdown(found.initial_deposit, measured.equity, found.total_limit_pct),
-        )
+        value = quantize(measured.equity)
+        _take(found, state, measured, listed)
+        total = drawdowns(found, state)[PropGuardState.Reason.TOTAL]
+        assert total is not None  # the equity was measured just now
         if total.is_reached and not rebase:
             raise InvalidInput(
                 "still_breached",
@@ -86,7 +88,7 @@ def reset(account: Account, actor: str, confirm: str, *, rebase: bool = False) -
             found.save(update_fields=["initial_deposit", "changed_at"])
         state.killed_at, state.settled_at, state.kill_reason = None, None, ""
         state.kill_message, state.kill_numbers, state.killed_by, state.closing_error = "", {}, "", ""
-        _begin_anew(found, state, measured)
+        _begin_anew(found, state, measured, deposit=rebase)
         words = f"Released by {actor} with an equity of {money(value)} {found.currency}." + (
             " The initial deposit is that equity now." if rebase else ""
         )
@@ -119,13 +121,13 @@ def change_rules(account: Account, actor: str, **changes: Any) -> PropGuardRules
     wanted = rules_of(account) or PropGuardRules(account=account)
     for name, value in changes.items():
         setattr(wanted, name, _checked(name, value))
-    measured = None
+    measured, listed = None, moved.NOTHING
     if wanted.enabled:
         if account.exchange == sources.REPLAY:
             raise InvalidInput("no_guard", "A recording has a clock of its own; a guard needs the present.")
         if account.archived_at is not None:
             raise InvalidInput("archived", f"{account.name} is archived.")
-        measured = _known(account, wanted)
+        measured, listed = _known(account, wanted)
     with transaction.atomic():
         account = _owned(account)
         found, state = rules_of(account) or PropGuardRules(account=account), state_of(account)
@@ -141,10 +143,11 @@ def change_rules(account: Account, actor: str, **changes: Any) -> PropGuardRules
             return found
         if found.enabled:
             assert measured is not None
+            deposit = not was_on or bool({"currency", "initial_deposit"} & set(changed))
             if not was_on or {"currency", "day_start", "day_zone"} & set(changed):
-                _begin_anew(found, state, measured)
+                _begin_anew(found, state, measured, deposit=deposit)
             else:
-                state.last_equity, state.last_equity_at = quantize(measured.equity), measured.at
+                _take(found, state, measured, listed, deposit=deposit)
                 state.save()
             _refuse_breach(found, state)
         found.changed_at = clock.now()
@@ -156,14 +159,25 @@ def change_rules(account: Account, actor: str, **changes: Any) -> PropGuardRules
     return found
 
 
-def _begin_anew(found: PropGuardRules, state: PropGuardState, measured: Measured) -> None:
-    """Let the guard's day begin with this measurement."""
+def _begin_anew(found: PropGuardRules, state: PropGuardState, measured: Measured, *, deposit: bool) -> None:
+    """Let the guard's day begin with this measurement, and with ``deposit`` the initial deposit be of this moment."""
     value = quantize(measured.equity)
     state.day_began_at = rules.day_start(clock.now(), found.day_start, ZoneInfo(found.day_zone))
     state.day_start_equity, state.day_measured_at = value, measured.at
     state.last_equity, state.last_equity_at = value, measured.at
     state.failed_at, state.error_code, state.error_text = None, "", ""
+    moved.begin_anew(state, measured, deposit=deposit)
     state.save()
+
+
+def _take(
+    found: PropGuardRules, state: PropGuardState, measured: Measured, listed: Listed, *, deposit: bool = False
+) -> None:
+    """Let the account stand where this measurement says; a new ``deposit`` is of this moment. Saves nothing."""
+    if deposit:
+        state.total_balances_at, state.total_listed_at = measured.balances_at, None
+    moved.note(state, found, measured, listed)
+    state.last_equity, state.last_equity_at = quantize(measured.equity), measured.at
 
 
 def _refuse_breach(found: PropGuardRules, state: PropGuardState) -> None:
@@ -176,16 +190,20 @@ def _refuse_breach(found: PropGuardRules, state: PropGuardState) -> None:
                 f"{plain(quantize(drawdown.pct, 2))} % below {money(drawdown.base)}: with this limit it would be "
                 "stopped and its deals closed at once.",
                 field=fields[PropGuardState.Reason(reason)],
-                equity=drawdown.equity,
+                equity=state.last_equity,
                 base=drawdown.base,
                 limit_pct=drawdown.limit_pct,
             )
 
 
-def _known(account: Account, found: PropGuardRules) -> Measured:
-    """Return what the account is worth now. Raises InvalidInput (``equity_unknown``) when that is not known."""
+def _known(account: Account, found: PropGuardRules) -> tuple[Measured, Listed]:
+    """Return what the account is worth now, and what is known of money that was moved.
+
+    Raises InvalidInput (``equity_unknown``) when its worth is not known.
+    """
     try:
-        return measure_now(account, found)
+        measured = measure_now(account, found)
+        return measured, moved.known(account, found, state_of(account), measured)
     except TradebotError as error:
         raise InvalidInput(
             "equity_unknown", f"What the account is worth is not known now: {error.message}", field="currency"

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 from accounts.models import Account, PropGuardEvent, PropGuardRules, PropGuardState
 from accounts.selection import SignedInRequest
 from marketdata import sources
-from positions.guard import check, rules
+from positions.guard import check, moved, rules
 from positions.guard.forms import LimitsForm, ReleaseForm, StopForm
+from positions.guard.judging import PATIENCE, drawdowns
 from positions.guard.rules import Drawdown
-from positions.guard.service import drawdowns
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from tradebot.core import clock
@@ -90,6 +90,12 @@ def standing_of(found: PropGuardRules, state: PropGuardState | None, still_open:
                 words += f" {state.closing_error}"
     elif not found.enabled:
         kind, badge, words = "stopped", "Off", "The account has no loss limits."
+    elif state is not None and state.breached_at is not None:
+        kind, badge = "attention", "Blocked"
+        words = (
+            "Nothing new is opened. A limit is reached, and the exchange is asked whether money was withdrawn; if it "
+            f"does not answer within {int(PATIENCE.total_seconds())} s, everything is closed."
+        )
     elif refusal is not None:
         kind, badge, words = "attention", "Blocked", f"Nothing new is opened. {refusal.message}"
     else:
@@ -130,6 +136,7 @@ def gather(request: SignedInRequest, account: Account, bound: Mapping[str, Any])
         "guard": standing_of(rows, state, still_open),
         "guard_events": PropGuardEvent.objects.filter(account=account)[:EVENTS_SHOWN] if found is not None else [],
         "guard_may_stop": rows.enabled and not killed and Account.objects.editable().filter(pk=account.pk).exists(),
+        "guard_knows_moves": moved.are_listed(account),
         "stop_form": StopForm(expected=account.name, auto_id="stop_%s"),
     }
     if owned and account.archived_at is None:

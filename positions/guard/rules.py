@@ -1,19 +1,36 @@
 """What the guard's limits mean: when a day begins, what a drawdown is, what an order may cost at worst. Pure.
 
 The daily loss is measured from the equity that the day began with, the total loss from the initial deposit, each in
-percent of that. A limit is reached at exactly its percentage: all comparisons multiply, nothing is divided or rounded.
+percent of that. Money that was moved since is taken off the equity first: a withdrawal is no loss, a deposit no gain,
+and neither changes how much may be lost. A limit is reached at exactly its percentage: all comparisons multiply,
+nothing is divided or rounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, localcontext
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
 
-__all__ = ["Drawdown", "day_start", "is_equity", "next_day_start", "spread_pct", "spread_within", "worst_cost"]
+__all__ = [
+    "SETTLES_IN",
+    "Base",
+    "Drawdown",
+    "Move",
+    "Shift",
+    "day_start",
+    "is_equity",
+    "next_day_start",
+    "shift",
+    "spread_pct",
+    "spread_within",
+    "worst_cost",
+]
 
 
 # Days ---------------------------------------------------------------------------------------------------------------
@@ -90,6 +107,67 @@ class Drawdown:
     def after(self, cost: Decimal) -> Drawdown:
         """Return it as it would be with ``cost`` less."""
         return Drawdown(self.base, self.equity - cost, self.limit_pct)
+
+
+# Money that is moved -----------------------------------------------------------------------------------------------
+
+SETTLES_IN: Final = timedelta(minutes=1)
+"""So long after a move balances may or may not contain it: clocks differ, and a venue takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Money that came in (``value`` above zero) or left. ``at``: when it was begun, or listed if that was noticed late.
+
+    ``sure_at`` is from when on balances contain it, None while it may still come back.
+    """
+
+    value: Decimal
+    at: datetime
+    sure_at: datetime | None
+    came_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An equity to measure losses from: when its balances were asked for, and when a list of moves was first known
+    after that, None before."""
+
+    balances_at: datetime
+    listed_at: datetime | None = None
+
+    def contains(self, move: Move) -> bool:
+        """Return whether the move happened before. What the first list names late had arrived before it was asked."""
+        if move.came_late:
+            return self.listed_at is None or move.at <= self.listed_at
+        return move.at <= self.balances_at
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What moves did to an equity: ``amount`` to take off it, and by how much that may make it seem too low."""
+
+    amount: Decimal = ZERO
+    unclear: Decimal = ZERO
+
+
+def shift(moves: Iterable[Move], base: Base, balances_at: datetime) -> Shift:
+    """Return what came in since ``base`` less what left, as far as balances of ``balances_at`` contain it.
+
+    Of a move that they may or may not contain the worse is taken: a deposit counts, a withdrawal does not. All such are
+    ``unclear``: equity less amount is the least that may be left of the base, with unclear on top it is the most.
+    """
+    amount = unclear = ZERO
+    with localcontext(MONEY):
+        for move in moves:
+            if base.contains(move):
+                continue
+            is_sure = move.sure_at is not None and move.sure_at <= balances_at - SETTLES_IN
+            if is_sure or move.value > ZERO:
+                amount += move.value
+            if not is_sure:
+                unclear += abs(move.value)
+    return Shift(amount, unclear)
 
 
 # Orders -------------------------------------------------------------------------------------------------------------

@@ -2,22 +2,25 @@
 
 ``refresh``, for one account:
 
-1. What the account is worth is measured before any lock is taken (:mod:`.equity`); no venue is asked.
+1. What the account is worth is measured before any lock is taken (:mod:`.equity`), and what is known of money that was
+   moved is read (:mod:`.moved`); no venue is asked.
 2. In one transaction, under the account's lock: the measurement is written down unless a later one is there already, a
-   new day begins with it, and both drawdowns are looked at.
-3. A limit that is reached kills in that same transaction: the kill is recorded, the account's automation is switched
+   new day begins with it, and both drawdowns are looked at, without what was moved.
+3. Where the exchange lists deposits and withdrawals, a limit that is reached is believed only when a list was read
+   that does not explain it, or when none could be read for a while (:mod:`.judging`); elsewhere at once.
+4. A limit that is believed kills in that same transaction: the kill is recorded, the account's automation is switched
    off (F64) and its bots are stopped. No order that takes risk passes after it, because orders are written under the
    same lock and ask for the kill first (:mod:`.check`).
-4. What is left to do after a kill calls venues, so it is done outside, as often as it takes (:mod:`.closing`).
+5. What is left to do after a kill calls venues, so it is done outside, as often as it takes (:mod:`.closing`).
 
 A measurement that fails is written down as what it is: the last equity stays, grows old and blocks (F61).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -26,42 +29,23 @@ import structlog
 from django.db import transaction
 
 from accounts import automation
-from accounts.access import people_of_account
 from accounts.models import Account, EquitySnapshot, PropGuardEvent, PropGuardRules, PropGuardState
 from marketdata import sources
-from notifications import outbox
-from positions.booking import announce, lock_account
-from positions.guard import equity, rules
+from positions.booking import lock_account
+from positions.guard import equity, judging, moved, rules
 from positions.guard.equity import Measured
-from positions.guard.rules import Drawdown
+from positions.guard.judging import Verdict
+from positions.guard.moved import Listed
+from positions.guard.records import ACTOR, in_words, money, rules_of, state_of, tell, write_event
 from tradebot.core import audit, clock
-from tradebot.core.decimals import plain, quantize
+from tradebot.core.decimals import quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, NotFound, TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = [
-    "ACTOR",
-    "KEPT",
-    "Refreshed",
-    "drawdowns",
-    "is_killed",
-    "kill",
-    "measure_now",
-    "money",
-    "prune",
-    "refresh",
-    "refresh_all",
-    "register_bots",
-    "rules_of",
-    "state_of",
-    "stop_bots",
-    "tell",
-    "write_event",
-]
+__all__ = ["KEPT", "Refreshed", "kill", "measure_now", "prune", "refresh", "refresh_all", "register_bots", "stop_bots"]
 
 log = structlog.get_logger(__name__)
 
-ACTOR: Final = "prop guard"
 SNAPSHOT_EVERY: Final = timedelta(minutes=5)
 KEPT: Final = timedelta(days=90)
 """So long are snapshots of equity kept. The history of kills and resets is kept for good."""
@@ -86,11 +70,16 @@ def stop_bots(account: Account, actor: str) -> int:
 
 @dataclass(slots=True)
 class Refreshed:
-    """What a round over all guarded accounts did: measured, killed, and what failed by account id."""
+    """What a round over all guarded accounts did: measured, killed, and what failed by account id.
+
+    ``unread`` are accounts whose exchange's list of deposits and withdrawals is to be read now, and that are to be
+    measured again after it.
+    """
 
     measured: int = 0
     killed: int = 0
-    failed: dict[int, str] | None = None
+    failed: dict[int, str] = field(default_factory=dict)
+    unread: list[int] = field(default_factory=list)
 
 
 def refresh_all() -> Refreshed:
@@ -98,18 +87,19 @@ def refresh_all() -> Refreshed:
     with all_accounts("the guard finds out which accounts have one"):
         rows = PropGuardRules.objects.filter(enabled=True, account__archived_at__isnull=True)
         ids = list(rows.exclude(account__exchange=sources.REPLAY).order_by("pk").values_list("account_id", flat=True))
-    result = Refreshed(failed={})
-    assert result.failed is not None
+    result = Refreshed()
     for account_id in ids:
         try:
             with acting_for_account(account_id):
-                state = refresh(account_id)
+                state, wants_list = _refresh(account_id)
         except Exception as error:  # the loop's edge
             result.failed[account_id] = type(error).__name__
             log.exception("guard.account_failed", account=account_id)
             continue
         result.measured += 1
         result.killed += bool(state is not None and state.is_killed)
+        if wants_list:
+            result.unread.append(account_id)
     return result
 
 
@@ -118,29 +108,48 @@ def refresh(account_id: int) -> PropGuardState | None:
 
     Not inside a transaction that holds the account's lock for long: prices are read.
     """
+    return _refresh(account_id)[0]
+
+
+def _refresh(account_id: int) -> tuple[PropGuardState | None, bool]:
+    """Return where the account stands, and whether its exchange's list of moves is to be read now."""
     account = Account.objects.get(pk=account_id)
     found = rules_of(account)
     if found is None or not found.enabled:
-        return None
+        return None, False
     measured: Measured | None = None
+    listed = moved.NOTHING
     failure: TradebotError | None = None
     try:
         measured = measure_now(account, found)
+        listed = moved.known(account, found, state_of(account), measured)
     except TradebotError as error:
         failure = error
+    wants_list = False
     with transaction.atomic():
         account = lock_account(account_id)
         found = rules_of(account)
         if found is None or not found.enabled:
-            return None
+            return None, False
         state = state_of(account)
         if measured is None:
             assert failure is not None
             _note_failure(state, failure)
+            _act_on(account, state, judging.judge_unmeasured(found, state))
         elif measured.currency == found.currency and _is_newer(state, measured):
-            _write_down(account, found, state, measured)
-            _judge(account, found, state)
-    return state
+            wants_list = _take(account, found, state, measured, listed)
+    return state, wants_list
+
+
+def _take(account: Account, found: PropGuardRules, state: PropGuardState, measured: Measured, listed: Listed) -> bool:
+    """Write a measurement down and act on it; return whether the exchange's list of moves is to be read now."""
+    unclear = _write_down(account, found, state, measured, listed)
+    verdict = judging.judge(account, found, state, listed, unclear)
+    _act_on(account, state, verdict)
+    if not moved.wants(state, listed, may_be_reached=verdict.may_be_reached):
+        return False
+    state.save(update_fields=["list_wanted_at"])
+    return True
 
 
 def measure_now(account: Account, found: PropGuardRules) -> Measured:
@@ -162,12 +171,17 @@ def _note_failure(state: PropGuardState, failure: TradebotError) -> None:
     state.save()
 
 
-def _write_down(account: Account, found: PropGuardRules, state: PropGuardState, measured: Measured) -> None:
-    """Write the measurement; a new day begins with it, or with the one before if that came right before the day."""
+def _write_down(
+    account: Account, found: PropGuardRules, state: PropGuardState, measured: Measured, listed: Listed
+) -> dict[str, Decimal]:
+    """Write the measurement; a new day begins with it, or with the one before if that came right before the day.
+
+    Returns by how much what was moved may overstate each loss, by its reason.
+    """
     value = quantize(measured.equity)
     day = rules.day_start(measured.at, found.day_start, ZoneInfo(found.day_zone))
     if state.day_began_at is None or day > state.day_began_at:
-        start, at = value, measured.at
+        start, at, balances_at = value, measured.at, measured.balances_at
         last, last_at = state.last_equity, state.last_equity_at
         fresh = timedelta(seconds=found.equity_max_age_seconds)
         if (
@@ -176,12 +190,14 @@ def _write_down(account: Account, found: PropGuardRules, state: PropGuardState, 
             and last_at < day
             and day - last_at <= min(fresh, measured.at - day)
         ):
-            start, at = last, last_at
+            start, at, balances_at = last, last_at, state.balances_at or last_at
         state.day_began_at, state.day_start_equity, state.day_measured_at = day, start, at
+        state.day_balances_at, state.day_listed_at = balances_at, None
         text = f"The day began with {money(start)} {found.currency}."
         if at - day > fresh:
             text += f" It was first measured at {at:%Y-%m-%d %H:%M:%S} UTC; what happened before is not in it."
         write_event(account, PropGuardEvent.Kind.DAY, text, ACTOR, equity=start, day=day, measured_at=at)
+    unclear = moved.note(state, found, measured, listed)
     state.last_equity, state.last_equity_at = value, measured.at
     state.failed_at, state.error_code, state.error_text = None, "", ""
     if measured.left_out:
@@ -191,42 +207,12 @@ def _write_down(account: Account, found: PropGuardRules, state: PropGuardState, 
     last_kept = EquitySnapshot.objects.filter(account=account).order_by("-at").values_list("at", flat=True).first()
     if last_kept is None or measured.at - last_kept >= SNAPSHOT_EVERY:
         EquitySnapshot.objects.create(account=account, at=measured.at, equity=value, currency=found.currency)
+    return unclear
 
 
-def drawdowns(found: PropGuardRules, state: PropGuardState) -> dict[str, Drawdown | None]:
-    """Return both drawdowns by the reason that they would kill for; None while one is not known."""
-    last, start = state.last_equity, state.day_start_equity
-    known = last is not None and rules.is_equity(last)
-    daily = total = None
-    if known and last is not None:
-        total = Drawdown(found.initial_deposit, last, found.total_limit_pct)
-        if start is not None and rules.is_equity(start):
-            daily = Drawdown(start, last, found.daily_limit_pct)
-    return {PropGuardState.Reason.TOTAL: total, PropGuardState.Reason.DAILY: daily}
-
-
-def _judge(account: Account, found: PropGuardRules, state: PropGuardState) -> None:
-    """Kill the account if one of its limits is reached."""
-    for reason, drawdown in drawdowns(found, state).items():
-        if drawdown is None or not drawdown.is_reached:
-            continue
-        since = "the initial deposit" if reason == PropGuardState.Reason.TOTAL else "the day began"
-        words = (
-            f"{money(drawdown.loss)} {found.currency} ({plain(quantize(drawdown.pct, 2))} %) lost since {since}; "
-            f"the limit is {plain(drawdown.limit_pct)} %, {money(drawdown.limit)} {found.currency}."
-        )
-        numbers = {
-            "equity": drawdown.equity,
-            "base": drawdown.base,
-            "loss": drawdown.loss,
-            "loss_pct": quantize(drawdown.pct, 4),
-            "limit_pct": drawdown.limit_pct,
-            "limit": drawdown.limit,
-            "currency": found.currency,
-            "equity_at": state.last_equity_at,
-        }
-        _kill(account, state, PropGuardState.Reason(reason), words, ACTOR, numbers)
-        return
+def _act_on(account: Account, state: PropGuardState, verdict: Verdict) -> None:
+    if verdict.reason is not None:
+        _kill(account, state, verdict.reason, verdict.words, ACTOR, verdict.numbers)
 
 
 # The kill -----------------------------------------------------------------------------------------------------------
@@ -238,14 +224,14 @@ def _kill(
     reason: PropGuardState.Reason,
     message: str,
     actor: str,
-    numbers: dict[str, Any],
+    numbers: Mapping[str, Any],
 ) -> None:
     """Record the kill inside the running transaction, under the account's lock, with what must not wait for it."""
     if state.killed_at is not None:
         return
     state.killed_at, state.kill_reason, state.settled_at = clock.now(), reason, None
     state.kill_message, state.killed_by, state.closing_error = message[:400], actor, ""
-    state.kill_numbers = _words(numbers)
+    state.kill_numbers, state.breached_at = in_words(dict(numbers)), None
     state.save()
     write_event(account, PropGuardEvent.Kind.KILLED, message, actor, reason=reason.value, **numbers)
     audit.record(
@@ -283,58 +269,13 @@ def kill(account: Account, actor: str, note: str = "") -> PropGuardState:
     return state
 
 
-# Rows and words -----------------------------------------------------------------------------------------------------
-
-
-def rules_of(account: Account) -> PropGuardRules | None:
-    """Return the account's rules, fresh; None when it never had any."""
-    return PropGuardRules.objects.filter(account_id=account.pk).first()
-
-
-def is_killed(account_id: int) -> bool:
-    """Return whether the account's guard has stopped it."""
-    return bool(PropGuardState.objects.filter(account_id=account_id, killed_at__isnull=False).exists())
-
-
-def state_of(account: Account) -> PropGuardState:
-    """Return where the account stands, fresh; a new row, not saved yet, when nothing is known."""
-    return PropGuardState.objects.filter(account_id=account.pk).first() or PropGuardState(account=account)
-
-
 def _editable(account: Account) -> Account:
     if not Account.objects.editable().filter(pk=account.pk).exists():
         raise NotFound("no_account", "There is no such account.")
     return lock_account(account.pk)
 
 
-def write_event(account: Account, kind: PropGuardEvent.Kind, message: str, actor: str, **numbers: Any) -> None:
-    """Add a line to the guard's history."""
-    PropGuardEvent.objects.create(
-        account=account, kind=kind, message=message[:400], numbers=_words(numbers), actor=actor[:254], at=clock.now()
-    )
-
-
-def _words(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _words(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_words(inner) for inner in value]
-    if isinstance(value, Decimal):
-        return plain(value)
-    if isinstance(value, datetime | time):
-        return value.isoformat()
-    return value if value is None or isinstance(value, bool | int) else str(value)
-
-
-def tell(account: Account, code: str, level: str, message: str) -> None:
-    """Tell everybody who may see the account."""
-    payload = {"code": code, "level": level, "message": message, "account_id": account.pk}
-    announce(account.pk, lambda: outbox.publish(people_of_account(account.pk), "notification", payload, account.pk))
-
-
-def money(value: Decimal) -> str:
-    """Return an amount as sentences show it."""
-    return f"{quantize(value, 2):,.2f}".replace(",", " ")
+# Retention ----------------------------------------------------------------------------------------------------------
 
 
 def prune() -> int:

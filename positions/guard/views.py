@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 from accounts import views
 from accounts.models import Account, PropGuardRules
 from accounts.selection import SignedInRequest
-from positions.guard import limits, service
+from positions.guard import limits, records, service
 from positions.guard.forms import LimitsForm, ReleaseForm, StopForm
 from tradebot.core.once_pages import acting
 
@@ -23,7 +23,7 @@ __all__ = ["guard_limits", "guard_release", "guard_stop"]
 def guard_limits(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change the limits, or switch the guard on or off."""
     account = views.own_account(request, pk)
-    rows = service.rules_of(account) or PropGuardRules(account=account)
+    rows = records.rules_of(account) or PropGuardRules(account=account)
     form = LimitsForm(request.POST, instance=rows, auto_id="guard_%s")
     return views.carry_out(
         request,

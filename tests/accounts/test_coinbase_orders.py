@@ -393,6 +393,19 @@ def test_deposits_and_withdrawals_are_movements_and_trades_are_not(fake, venue):
     ]
 
 
+def test_a_withdrawal_under_way_is_a_movement_and_a_deposit_under_way_is_none(fake, venue):
+    since = clock.now() - timedelta(hours=1)
+    rows = {status: fake.control.deposit("ann", "USD", "-250") for status in ("pending", "failed", "canceled")}
+    for status, row in rows.items():
+        fake.control.set_movement("ann", row, status)
+    coming = fake.control.deposit("ann", "USD", "70")
+    fake.control.set_movement("ann", coming, "pending")
+    moved = {row.external_id: (row.amount, row.is_settled) for row in venue.movements_since(since)}
+    assert moved[rows["pending"]] == (Decimal(-250), False)
+    assert not {rows["failed"], rows["canceled"], coming} & set(moved)
+    assert sum(not settled for _, settled in moved.values()) == 1
+
+
 def test_permissions_and_fees_are_what_the_venue_says(fake, account, venue):
     permissions = venue.permissions()
     assert (permissions.can_view, permissions.can_trade, permissions.can_withdraw) == (True, True, False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from accounts.exchanges import factory, venues
+from accounts.exchanges import connectable, factory
 from accounts.exchanges.factory import retire, venue_of
 from accounts.models import Account, ExchangeCredential
 from marketdata.wire.venues import LIVE
@@ -154,24 +154,24 @@ def test_keys_that_cannot_sign_are_the_persons_to_mend(fake):
 
 
 def test_every_exchange_says_what_it_offers_and_needs():
-    cards = venues.all_venues()
-    assert [card.slug for card in cards] == list(LIVE)
-    for card in cards:
-        assert {field.name for field in card.key_fields} <= {"api_key", "api_secret", "passphrase"}
-        assert ("passphrase" in {field.name for field in card.key_fields}) == card.capabilities.needs_passphrase
-        assert card.capabilities.name == card.name == venues.get(card.slug).name
-        assert len(card.features()) == len(venues.FEATURES)
+    listed = connectable.offered()
+    assert [venue.slug for venue in listed] == list(LIVE)
+    for venue in listed:
+        assert {field.name for field in venue.key_fields} <= {"api_key", "api_secret", "passphrase"}
+        assert venue.wants_passphrase == venue.capabilities.needs_passphrase
+        assert venue.capabilities.name == venue.name
+        assert connectable.offered_as(venue.slug) == venue
 
 
 def test_the_document_has_the_table_that_the_code_makes():
-    assert venues.table() in (ROOT / "docs" / "venues.md").read_text()
+    assert connectable.table() in (ROOT / "docs" / "venues.md").read_text()
 
 
 def test_ccxt_is_loaded_when_the_first_live_client_is_made_and_not_before():
     code = (
         "import os, sys; os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'tradebot.settings');"
         "import django; django.setup();"
-        "import accounts.exchanges.factory, accounts.exchanges.venues, accounts.exchanges.ccxt.venue;"
+        "import accounts.exchanges.factory, accounts.exchanges.connectable, accounts.exchanges.ccxt.venue;"
         "import marketdata.sources, marketdata.sources.exchange, bots.engine, tradebot.urls;"
         "from marketdata import sources; sources.get('kraken');"
         "assert 'ccxt' not in sys.modules, 'loaded too early';"

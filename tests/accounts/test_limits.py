@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
-from accounts.exchanges.breaker import ACCOUNT_OUTAGES, VENUE_OUTAGES, Breaker, State, breaker_state
+from accounts.exchanges.breaker import (
+    ACCOUNT_OUTAGES,
+    OPEN_SECONDS,
+    VENUE_OUTAGES,
+    WRITE_PROBE_SECONDS,
+    Breaker,
+    State,
+    breaker_state,
+)
 from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
 from marketdata.wire.failures import Act
@@ -21,6 +29,7 @@ from tests.accounts.live import buy, fake_venue, live_account, ref_of, venue_for
 from tests.venue.server import FakeVenue
 from tradebot.core.errors import VenueError, VenueThrottled, VenueUnavailable
 from tradebot.core.words import OrderStatus
+from tradebot.runtime.environment import ROOT
 
 GENEROUS = Allowance(key=Rate(50), address=Rate(12), public=Rate(10))
 
@@ -129,11 +138,34 @@ def test_a_refusal_pauses_the_key_as_long_as_the_venue_says_and_nobody_waits_for
 
 def test_refusals_without_a_time_pause_longer_each_time_and_an_address_pauses_everybody(watch):
     ann, ben = watch.key("ann"), watch.key("ben")
-    assert [ann.refused(None) for _ in range(3)] == [2, 4, 8]
+    for seconds in (2, 4, 8):
+        assert ann.refused(None) == seconds
+        watch.at += seconds
     ben.acquire(Act.READ)
     ann.refused(5, whole_address=True)
     with pytest.raises(VenueThrottled):
         ben.acquire(Act.READ)
+
+
+def test_refusals_of_requests_under_way_together_are_one_and_none_ends_a_longer_pause(watch):
+    ann = watch.key("ann")
+    assert [ann.refused(None) for _ in range(4)] == [2, 2, 2, 2]
+    assert ann.refused(60) == 60
+    assert ann.refused(1) == 60
+    watch.at += 59
+    with pytest.raises(VenueThrottled):
+        ann.acquire(Act.READ)
+
+
+def test_a_place_is_given_back_to_the_window_that_it_was_taken_from(watch):
+    """The address is full and the next window begins in between: nobody gets a place more in it."""
+    rate = Rate(3)
+    windows = watch.key("ann").windows
+    give_back = windows.take("places", rate, 3)
+    assert give_back is not None
+    watch.at += 1
+    give_back()
+    assert sum(windows.take("places", rate, 3) is not None for _ in range(9)) == 3
 
 
 # Breakers ------------------------------------------------------------------------------------------------------------
@@ -185,6 +217,32 @@ def test_an_order_may_try_an_open_breaker_and_a_refused_one_was_not_sent(watch):
     assert caught.value.outcome_known
 
 
+def test_failures_of_requests_under_way_together_are_one_outage(watch):
+    ann = breaker(watch)
+    for _ in range(ACCOUNT_OUTAGES + 6):
+        ann.failed()
+    watch.at += 6
+    ann.check(Act.READ)
+    ann.failed()
+    watch.at += 11  # ten seconds, twice as long as the first time
+    ann.check(Act.READ)
+
+
+def test_a_turn_to_try_that_is_refused_elsewhere_is_not_used_up(watch):
+    """The account's breaker would let a request try, but somebody else tries the venue's at this moment."""
+    ann = breaker(watch, 7)
+    for _ in range(ACCOUNT_OUTAGES):
+        ann.failed()
+    for pk in range(100, 100 + VENUE_OUTAGES - ACCOUNT_OUTAGES):
+        breaker(watch, pk).failed()
+    watch.at += 6
+    breaker(watch, 8).check(Act.READ)  # tries the venue's
+    with pytest.raises(VenueUnavailable):
+        ann.check(Act.READ)
+    breaker(watch, 8).succeeded()
+    ann.check(Act.READ)
+
+
 def test_outages_of_many_open_the_venues_breaker_and_a_success_of_anybody_closes_it(watch):
     people = [breaker(watch, pk) for pk in range(1, VENUE_OUTAGES + 1)]
     for one in people:
@@ -204,6 +262,12 @@ def test_the_state_can_be_read_for_pages_and_health():
     assert found[7].opens_for > 0
     assert found[8].state is State.CLOSED
     assert found[None].state is State.CLOSED
+
+
+def test_the_document_says_how_often_what_is_left_alone_is_tried():
+    said = " ".join((ROOT / "docs" / "venues.md").read_text().split())
+    assert f"may try once in {WRITE_PROBE_SECONDS} s" in said
+    assert f"for {OPEN_SECONDS:.0f} s and then twice as long each time" in said
 
 
 # Over HTTP -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from accounts import balances, manual_transfers, services, transfers
 from accounts.access import acting_for
 from accounts.exchanges import factory as exchanges
 from accounts.exchanges.base import Movement
-from accounts.models import Account, Membership, Transfer, User, ValueSnapshot
+from accounts.models import Account, Membership, Transfer, User, ValueSnapshot, VenueFunds
 from accounts.tasks import read_transfers
 from positions.portfolio import snapshots
 from positions.portfolio.holdings import holdings_of
@@ -147,6 +147,25 @@ def test_f35_what_is_listed_late_counts_from_when_it_is_listed(outside: Place, m
         "late": moment + timedelta(hours=1),
         "new": moment + timedelta(minutes=50),
     }
+
+
+def test_f35_a_withdrawal_counts_from_when_it_was_begun_and_is_no_transfer_before_it_is_complete(
+    outside: Place, moment: datetime
+) -> None:
+    transfers.read_account(outside.account.pk)
+    begun = moment + timedelta(minutes=5)
+    outside.venue.movements.append(Movement("out", "BTC", D("-0.5"), begun, "send", is_settled=False))
+    with clock.at(moment + timedelta(minutes=10)):
+        assert transfers.read_account(outside.account.pk) == 0
+    with detached("test looks"):
+        told = VenueFunds.objects.get(account=outside.account)
+    assert told.leaving == [["BTC", "-0.5", begun.isoformat()]]
+    outside.venue.movements[-1] = Movement("out", "BTC", D("-0.5"), begun, "send")
+    with clock.at(moment + timedelta(minutes=40)):
+        assert transfers.read_account(outside.account.pk) == 1
+    assert [row.counted_at for row in known(outside.account)] == [begun]
+    with detached("test looks"):
+        assert VenueFunds.objects.get(account=outside.account).leaving == []
 
 
 def test_two_accounts_may_have_a_transfer_of_the_same_name(outside: Place, moment: datetime) -> None:

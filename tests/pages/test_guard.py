@@ -143,6 +143,37 @@ def test_what_is_not_known_is_said_and_blocks(browser: Client, account: Account,
     assert "Blocked" in text(browser.get(reverse("dashboard")))
 
 
+def test_money_that_was_moved_is_named_and_a_limit_that_waits_for_the_exchange_is_said(
+    browser: Client, account: Account, page: str
+) -> None:
+    guarded(account, day_moved=-250, total_moved=1000)
+    shown = browser.get(page).content.decode()
+    assert "since the day began" in shown
+    assert "since the initial deposit was set: no gain and no loss" in shown
+    assert "\u2212250.00" in shown
+    with all_accounts("test data"):
+        PropGuardState.objects.update(breached_at=clock.now())
+    said = text(browser.get(page))
+    assert "the exchange is asked whether money was withdrawn" in said
+    assert "within 90 s, everything is closed" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "exchange", "words"),
+    [
+        ("paper", "simulated", "no money is put in or taken out"),
+        ("exchange", "coinbase", "is no gain and no loss, as far as the exchange lists it"),
+        ("exchange", "kraken", "does not list what is put in or taken out"),
+    ],
+)
+def test_what_limits_make_of_money_that_is_moved_is_said(
+    browser: Client, account: Account, page: str, kind: str, exchange: str, words: str
+) -> None:
+    with all_accounts("test data"):
+        Account.objects.filter(pk=account.pk).update(kind=kind, exchange=exchange)
+    assert words in text(browser.get(page))
+
+
 def test_a_stopped_account_needs_its_owner_on_the_dashboard(browser: Client, account: Account) -> None:
     killed(account)
     shown = text(browser.get(reverse("dashboard")))

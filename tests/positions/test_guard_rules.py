@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from positions.guard import rules
 from positions.guard.rules import (
     Drawdown,
     day_start,
@@ -151,3 +152,61 @@ def test_a_spread_is_within_its_limit_up_to_exactly_that(bid: str, ask: str, wit
 
 def test_the_spread_as_people_read_it() -> None:
     assert spread_pct(D("99.75"), D("100.25")) == D("0.5")
+
+
+# Money that is moved --------------------------------------------------------------------------------------------------
+
+T0 = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+def minutes(number: float) -> datetime:
+    return T0 + timedelta(minutes=number)
+
+
+def deposit(begun: float, listed: float, value: int = 100, *, came_late: bool = False) -> rules.Move:
+    return rules.Move(D(value), minutes(listed if came_late else begun), minutes(listed), came_late)
+
+
+def withdrawal(begun: float, value: int = 100) -> rules.Move:
+    return rules.Move(D(-value), minutes(begun), minutes(begun))
+
+
+@pytest.mark.parametrize(
+    ("move", "amount", "unclear"),
+    [
+        (deposit(-5, -4), 0, 0),  # before the base
+        (deposit(1, 2), 100, 0),
+        (deposit(1, 9.5), 100, 100),  # listed half a minute before the balances: they may lack it
+        (deposit(1, 10.5), 100, 100),  # and after them: they may have it
+        (deposit(-5, 0.5, came_late=True), 0, 0),  # in the first list after the base: it had arrived before
+        (deposit(-5, 2, came_late=True), 100, 0),
+        (withdrawal(-5), 0, 0),
+        (withdrawal(1), -100, 0),
+        (withdrawal(9.5), 0, 100),
+        (withdrawal(10.5), 0, 100),
+        (rules.Move(D(-100), minutes(1), None), 0, 100),  # under way: it may come back
+        (rules.Move(D(-100), minutes(-1), None), 0, 0),
+    ],
+)
+def test_of_what_may_have_moved_the_worse_is_taken_and_said(move: rules.Move, amount: int, unclear: int) -> None:
+    base = rules.Base(T0, minutes(0.5))
+    assert rules.shift([move], base, minutes(10)) == rules.Shift(D(amount), D(unclear))
+
+
+def test_before_the_first_list_nothing_that_comes_late_is_after_the_base() -> None:
+    late = deposit(-5, 2, came_late=True)
+    assert rules.shift([late], rules.Base(T0), minutes(10)) == rules.Shift()
+
+
+@given(
+    moves=st.lists(st.tuples(st.integers(-1000, 1000).filter(bool), st.floats(-5, 12)), max_size=8),
+    held=st.integers(0, 5000),
+)
+def test_the_truth_lies_between_the_worse_and_the_better(moves: list[tuple[int, float]], held: int) -> None:
+    """Whatever the balances contain of moves near to them, what is kept of the base lies between both figures."""
+    rows = [rules.Move(D(value), minutes(at), minutes(at)) for value, at in moves]
+    found = rules.shift(rows, rules.Base(T0), minutes(10))
+    lowest, highest = D(held) - found.amount, D(held) - found.amount + found.unclear
+    for margin in (9, 9.5, 10, 10.5):  # balances contain what happened until then
+        kept = D(held) - sum((row.value for row in rows if T0 < row.at <= minutes(margin)), D(0))
+        assert lowest <= kept <= highest

@@ -259,7 +259,7 @@ class Market:
                 {
                     "id": row.movement_id,
                     "type": row.kind if row.kind == "advanced_trade_fill" else f"fiat_{row.kind}" if fiat else "send",
-                    "status": "completed",
+                    "status": row.status,
                     "amount": {"amount": plain(row.amount), "currency": row.currency},
                     "native_amount": {"amount": plain(row.amount), "currency": "USD"},
                     "description": None,

@@ -91,6 +91,13 @@ class Control:
         """Move money in, or out when the amount is negative; return the movement's id."""
         return self._venue.engine.deposit(account, currency, Decimal(amount)).movement_id
 
+    def set_movement(self, account: str, movement_id: str, status: str) -> None:
+        """Say how far a movement has come: ``pending`` (it has left its wallet all the same), ``completed``."""
+        with self._venue.engine.lock:
+            for row in self._venue.engine.accounts[account].movements:
+                if row.movement_id == movement_id:
+                    row.status = status
+
     def set_fees(self, account: str, maker: str, taker: str) -> None:
         """Change what trading costs an account (fractions)."""
         owner = self._venue.engine.accounts[account]

@@ -109,6 +109,7 @@ class Movement:
     amount: Decimal
     at: datetime
     number: int
+    status: str = "completed"
 
 
 @dataclass(slots=True)

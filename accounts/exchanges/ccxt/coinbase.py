@@ -172,11 +172,8 @@ class CoinbaseDialect(Dialect):
             history = _v2_pages(
                 link, "v2_private_get_accounts_account_id_transactions", {"account_id": text(wallet, "id")}, moment
             )
-            found += [
-                _movement(row)
-                for row in history
-                if row.get("status") == "completed" and text(row, "type") not in NOT_MOVEMENTS
-            ]
+            moves = [_movement(row) for row in history if text(row, "type") not in NOT_MOVEMENTS]
+            found += [move for move in moves if move is not None]
         return found
 
     # Orders -----------------------------------------------------------------------------------------------------------
@@ -436,10 +433,19 @@ def _base_of(symbol: str, quote: Decimal, price: Decimal) -> Decimal:
     return quantize(quote / price) if step is None else round_to(quote / price, step)
 
 
-def _movement(row: Mapping[str, Any]) -> Movement:
+def _movement(row: Mapping[str, Any]) -> Movement | None:
+    """Return what came in or left: what is complete, and withdrawals under way, which have left the balance already.
+
+    A deposit under way is in no balance yet; what failed or was taken back never was.
+    """
+    is_settled = row.get("status") == "completed"
+    if not is_settled and row.get("status") != "pending":
+        return None
     money = row.get("amount")
     if not isinstance(money, Mapping):
         raise Unreadable("amount")
-    return Movement(
-        text(row, "id"), text(money, "currency"), amount(money, "amount"), moment(row, "created_at"), text(row, "type")
-    )
+    moved = amount(money, "amount")
+    if not is_settled and moved >= ZERO:
+        return None
+    at, what = moment(row, "created_at"), text(row, "type")
+    return Movement(text(row, "id"), text(money, "currency"), moved, at, what, is_settled)
