@@ -356,6 +356,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bots", type=int, default=BOTS_PER_ACCOUNT, help="for each of the four accounts")
     parser.add_argument("--markdown", type=Path, help="write the report there")
     options = parser.parse_args(argv)
+    os.environ.setdefault("DEBUG", "1")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.chaos.settings")
     import django
 
     django.setup()
