@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,9 +39,9 @@ from positions.reconcile import reconcile_account
 from positions.states import POSITION_ACTIVE, PositionStatus, Side
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain
-from tradebot.core.scoping import acting_for_account
+from tradebot.core.scoping import acting_for_account, acting_for_accounts
 
-__all__ = ["ReplaySpec", "Report", "equity_curve", "open_run", "report", "run_to_end"]
+__all__ = ["ReplaySpec", "Report", "equity_curve", "open_run", "report", "run_to_end", "run_together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +153,42 @@ def _free_account_name(user: User, label: str) -> str:
 
 def run_to_end(run: ReplayRun, progress: Callable[[int, int], None] | None = None, stop_at: int | None = None) -> None:
     """Do every step that is left. ``progress(done, total)`` follows each; ``stop_at`` (Unix seconds) ends early."""
-    total = (run.end - run.start) // run.step_seconds + 1
-    while run.cursor <= run.end and (stop_at is None or run.cursor < stop_at):
+    run_together([run], progress, stop_at)
+
+
+def run_together(
+    runs: Sequence[ReplayRun], progress: Callable[[int, int], None] | None = None, stop_at: int | None = None
+) -> None:
+    """Do every step that is left of runs over the same candles, under one clock and in one chunk, as the server would.
+
+    Each has an account of its own, so none notices the others; a step costs little more than that of one run. Raises
+    ValueError for runs that are not at the same step of the same candles.
+    """
+    first = runs[0]
+    if len({(run.cursor, run.start, run.end, run.step_seconds) for run in runs}) > 1:
+        raise ValueError("these runs are not at the same step of the same candles")
+    total = (first.end - first.start) // first.step_seconds + 1
+    while first.cursor <= first.end and (stop_at is None or first.cursor < stop_at):
         started = time.perf_counter()
-        moment = datetime.fromtimestamp(run.cursor, UTC)
-        with clock.at(moment), outbox.silenced(), acting_for_account(run.account_id):
-            _step(run, moment)
-            run.cursor += run.step_seconds
-            run.wall_seconds += time.perf_counter() - started
-            ReplayRun.objects.filter(pk=run.pk).update(cursor=run.cursor, wall_seconds=run.wall_seconds)
+        moment = datetime.fromtimestamp(first.cursor, UTC)
+        with clock.at(moment), outbox.silenced(), acting_for_accounts([run.account_id for run in runs]):
+            _step(runs, moment)
+            taken = time.perf_counter() - started
+            for run in runs:
+                run.cursor += run.step_seconds
+                run.wall_seconds += taken
+                ReplayRun.objects.filter(pk=run.pk).update(cursor=run.cursor, wall_seconds=run.wall_seconds)
         if progress is not None:
-            progress((run.cursor - run.start) // run.step_seconds, total)
+            progress((first.cursor - first.start) // first.step_seconds, total)
 
 
-def _step(run: ReplayRun, moment: datetime) -> None:
+def _step(runs: Sequence[ReplayRun], moment: datetime) -> None:
     """What the server's loops do, once each: resting orders, reconciliation, the cycle."""
-    paper.match_resting(sources.REPLAY, moment, [run.account_id])
-    reconcile_account(run.account_id)
-    assert run.bot_id is not None
-    engine.run_chunk({run.account_id: [run.bot_id]}, moment, token=f"replay-{run.pk}")
+    chunk = {run.account_id: [run.bot_id] for run in runs if run.bot_id is not None}
+    paper.match_resting(sources.REPLAY, moment, list(chunk))
+    for account_id in chunk:
+        reconcile_account(account_id)
+    engine.run_chunk(chunk, moment, token=f"replay-{runs[0].pk}")
 
 
 # Figures ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from accounts.models import User
 from marketdata.timeframes import Timeframe
 from tests.bench.walk import walk
-from tests.parity.compare import compare
+from tests.parity.compare import Asked, compare
 from tests.parity.presets import presets
 
 STEPS = 180
@@ -38,17 +38,16 @@ def _recording(folder: Path, symbol: str, seed: int, price: float) -> Path:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", presets("5m"))
-def test_the_fills_of_a_backtest_are_those_of_the_cycle(name: str, tmp_path: Path):
+def test_the_fills_of_backtests_are_those_of_the_cycle(tmp_path: Path) -> None:
     user = User.objects.create_user("parity@example.com")
     files = [_recording(tmp_path, "AAA-USD", 1, 100.0), _recording(tmp_path, "BBB-USD", 2, 7.0)]
-    start = {"USD": Decimal(5000)}
-    if name == "both ways":
-        start |= {"AAA": Decimal(20), "BBB": Decimal(300)}
-    settings = presets("5m")[name]
-    if name == "stops":
-        settings["min_volume_24h"] = "6000000"  # reached after a while, and never by the cheaper of the two
-    found = compare(user, files, settings, start, steps=STEPS)
-    assert not found.first_difference, found.first_difference
-    assert found.outcome.fingerprint == found.replay_fingerprint
-    assert len(found.replayed) >= 5
+    start, coins = {"USD": Decimal(5000)}, {"AAA": Decimal(20), "BBB": Decimal(300)}
+    asked = {
+        name: Asked(settings, start | coins if name == "both ways" else start)
+        for name, settings in presets("5m").items()
+    }
+    asked["stops"].settings["min_volume_24h"] = "6000000"  # reached after a while, and never by the cheaper of the two
+    for name, found in compare(user, files, asked, steps=STEPS).items():
+        assert not found.first_difference, f"{name}: {found.first_difference}"
+        assert found.outcome.fingerprint == found.replay_fingerprint, name
+        assert len(found.replayed) >= 5, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,32 +50,51 @@ class Compared:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One bot to compare: its settings, and what its account starts with."""
+
+    settings: dict[str, Any]
+    start: dict[str, Decimal]
+
+
 def compare(
-    user: User, files: list[Path], settings: dict[str, Any], start: dict[str, Decimal], *, steps: int | None = None
-) -> Compared:
-    """Replay ``steps`` looks (None: all) of ``files`` through the cycle, simulate the same, and return both."""
+    user: User, files: list[Path], asked: Mapping[str, Asked], *, steps: int | None = None
+) -> dict[str, Compared]:
+    """Replay ``steps`` looks (None: all) of ``files`` through the cycle, all bots beside each other, simulate each by
+    itself, and return both by name."""
     strategy = get_strategy("indicator_dca")
-    spec = replay.ReplaySpec(
-        files=tuple(files),
-        strategy=strategy.name,
-        settings=strategy.settings_from_json(settings).to_json(),
-        budget_pct=HUNDRED,
-        start=start,
-        label="parity",
-    )
     with acting_for(user):
-        run, _ = replay.open_run(user, spec, fresh=True)
-    stop_at = None if steps is None else run.start + steps * run.step_seconds
-    with acting_for(user):
-        replay.run_to_end(run, stop_at=stop_at)
-        with acting_for_account(run.account_id):
-            rows = list(
-                Fill.objects.filter(account_id=run.account_id)
-                .select_related("order", "position__product")
-                .order_by("at", "pk")
-            )
-            fingerprint = replay.fingerprint(rows)
-        outcome = simulate(spec_of(run, start, end=run.cursor))
+        runs = {
+            name: replay.open_run(
+                user,
+                replay.ReplaySpec(
+                    files=tuple(files),
+                    strategy=strategy.name,
+                    settings=strategy.settings_from_json(one.settings).to_json(),
+                    budget_pct=HUNDRED,
+                    start=one.start,
+                    label=f"parity {name}",
+                ),
+                fresh=True,
+            )[0]
+            for name, one in asked.items()
+        }
+        first = next(iter(runs.values()))
+        stop_at = None if steps is None else first.start + steps * first.step_seconds
+        replay.run_together(list(runs.values()), stop_at=stop_at)
+        return {name: _compared(run, asked[name].start) for name, run in runs.items()}
+
+
+def _compared(run: ReplayRun, start: dict[str, Decimal]) -> Compared:
+    with acting_for_account(run.account_id):
+        rows = list(
+            Fill.objects.filter(account_id=run.account_id)
+            .select_related("order", "position__product")
+            .order_by("at", "pk")
+        )
+        fingerprint = replay.fingerprint(rows)
+    outcome = simulate(spec_of(run, start, end=run.cursor))
     return Compared(
         [_row(fill) for fill in rows],
         [

@@ -1,20 +1,20 @@
 """Every preset over eight recorded pairs and over one more: the backtest's fills are the replay's, to the last digit.
 
-``make parity`` runs this; it takes some minutes a preset, because a replay goes through the real cycle. PARITY_STEPS
-limits the number of looks of each run.
+``make parity`` runs this. All presets go through one replay, each with an account of its own in the same chunk, as bots
+of many people do on the server; it takes minutes, because that is the real cycle. PARITY_STEPS limits the number of
+looks.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from accounts.models import User
-from tests.parity.compare import compare
+from tests.parity.compare import Asked, compare
 from tests.parity.presets import presets
 
 CANDLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles"
@@ -27,22 +27,23 @@ RECORDINGS = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("recording", RECORDINGS)
-@pytest.mark.parametrize("name", presets("5m"))
-def test_the_fills_of_a_backtest_are_those_of_a_replay(name: str, recording: str) -> None:
+def test_the_fills_of_backtests_are_those_of_a_replay(recording: str) -> None:
     pattern, timeframe, start = RECORDINGS[recording]
     files = sorted(CANDLES.glob(pattern))
     if not files:
         pytest.skip("the recordings are not here")
-    user = User.objects.create_user("parity@example.com")
-    if name == "both ways":
-        start = {**start, **dict.fromkeys({path.name.split("-")[0] for path in files}, Decimal(1000))}
-    started = time.perf_counter()
-    found = compare(user, files, presets(timeframe)[name], start, steps=STEPS)
-    simulated = time.perf_counter() - started - found.replay_seconds
-    print(
-        f"\n{name}, {recording}: {len(found.replayed)} fills, replay {found.replay_fingerprint} in "
-        f"{found.replay_seconds:.0f} s, backtest {found.outcome.fingerprint} (everything else {simulated:.1f} s)"
-    )
-    assert not found.first_difference, found.first_difference
-    assert found.outcome.fingerprint == found.replay_fingerprint
-    assert len(found.replayed) > 20
+    coins = dict.fromkeys({path.name.split("-")[0] for path in files}, Decimal(1000))
+    asked = {
+        name: Asked(settings, {**start, **coins} if name == "both ways" else start)
+        for name, settings in presets(timeframe).items()
+    }
+    found = compare(User.objects.create_user("parity@example.com"), files, asked, steps=STEPS)
+    print(f"\n{recording}, all presets beside each other, {next(iter(found.values())).replay_seconds:.0f} s:")
+    for name, one in found.items():
+        print(
+            f"  {name}: {len(one.replayed)} fills, replay {one.replay_fingerprint}, backtest {one.outcome.fingerprint}"
+        )
+    for name, one in found.items():
+        assert not one.first_difference, f"{name}: {one.first_difference}"
+        assert one.outcome.fingerprint == one.replay_fingerprint
+        assert len(one.replayed) > 20
