@@ -11,7 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.exchanges.paper import PaperVenue
-from bots import conditions, engine, facts, memory
+from bots import engine, facts, memory
+from bots.conditions import evaluation
 from bots.models import Bot, BotProduct, Decision
 from positions import execution
 from positions.models import Position
@@ -511,8 +512,8 @@ def test_the_first_look_writes_every_reason_in_few_statements(idle_world):
 
 def test_equal_settings_are_read_once_and_equal_rules_asked_once(idle_world, monkeypatch):
     asked = []
-    evaluated = conditions._evaluated
-    monkeypatch.setattr(conditions, "_evaluated", lambda *args: asked.append(args[0]) or evaluated(*args))
+    evaluated = evaluation._evaluated
+    monkeypatch.setattr(evaluation, "_evaluated", lambda *args: asked.append(args[0]) or evaluated(*args))
     rule = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
     bots = [idle_world.bot(open_conditions=rule, take_profit=profit) for profit in ("1", "1", "2")]
     with idle_world.at(20) as now:

@@ -127,7 +127,7 @@ def test_a_rung_that_fills_while_the_facts_are_read_is_not_bought_again(monkeypa
     done: list[Any] = []
     monkeypatch.setattr(engine.bot_facts, "_attach_deals", attach)
     # The order of another worker, a moment before this look: "one order a look" does not cover it.
-    monkeypatch.setattr(engine, "_decide", _forgetful(engine._decide))
+    monkeypatch.setattr(engine, "decide", _forgetful(engine.decide))
     world.look(2, bot)
     assert done
     assert purposes(world) == [("base_order", "filled"), ("safety_order", "filled")]

@@ -41,7 +41,7 @@ def test_a_public_table_points_at_nobody() -> None:
 
 @pytest.mark.parametrize("model", owned_models(), ids=lambda model: model._meta.label)
 def test_every_owned_model_has_a_factory(model: type[OwnedModel]) -> None:
-    assert factory_of(model) is not None, f"write a factory for {model._meta.label} in tests/factories.py"
+    assert factory_of(model) is not None, f"write a factory for {model._meta.label} in tests/factories"
 
 
 @pytest.mark.parametrize("model", owned_models(), ids=lambda model: model._meta.label)

@@ -23,6 +23,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
+from factory.django import DjangoModelFactory
 
 from accounts.models import Account, User
 from marketdata.models import Product
@@ -73,7 +74,7 @@ def factory_of(model: type[models.Model]) -> Any:
             made
             for made in vars(factories).values()
             if isinstance(made, type)
-            and issubclass(made, factories.DjangoModelFactory)
+            and issubclass(made, DjangoModelFactory)
             and not made._meta.abstract
             and made._meta.model is model
         ),
