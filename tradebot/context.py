@@ -219,8 +219,10 @@ class Shell:
 
     @cached_property
     def ticker(self) -> list[Line]:
-        default = next((account for account in self.in_view if account.is_default), None)
-        shown = self.account or default or next(iter(self.in_view), None)
+        """Return well-known prices of the market in view: a live one where there are both, as with :attr:`worth`."""
+        accounts = [account for account in self.in_view if not account.is_paper] or self.in_view
+        default = next((account for account in accounts if account.is_default), None)
+        shown = self.account or default or next(iter(accounts), None)
         exchange = shown.exchange if shown else sources.SIMULATED
         products = Product.objects.filter(exchange=exchange, symbol__in=TICKER)
         quotes = market.quotes(exchange, TICKER)

@@ -40,6 +40,9 @@ export const signed = (value, digits) => (value > 0 ? "+" : "") + fmt(value, dig
 export const day = (seconds) =>
   new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 
+/** Write a day once, at its first tick. */
+export const days = (ticks) => ticks.map(day).map((text, i, all) => (text === all[i - 1] ? "" : text));
+
 /** The reader's time zone; daily and longer candles are days of UTC, whoever looks. */
 export const zoneOf = (timeframe) => (/[dw]$/.test(timeframe ?? "") ? "UTC" : document.documentElement.dataset.zone || "UTC");
 
@@ -160,7 +163,7 @@ register("realised", (element, values) => {
   const plot = new window.uPlot({
     width: inner(element), height: height(), legend: { show: false }, cursor: { y: false }, padding: [14, 24, 0, 0],
     axes: [
-      axis({ grid: { show: false }, space: 80, values: (_, ticks) => ticks.map(day) }),
+      axis({ grid: { show: false }, space: 80, values: (_, ticks) => days(ticks) }),
       axis(amounts),
     ],
     series: [{}, { stroke: color("accent"), width: 2, fill: color("accent", 0.07), paths: window.uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
@@ -215,7 +218,7 @@ register("value", (element, values) => {
   const plot = new window.uPlot({
     width: inner(element), height: height(), legend: { show: false }, cursor: { y: false }, padding: [18, 24, 0, 0],
     axes: [
-      axis({ grid: { show: false }, space: 80, values: (_, ticks) => ticks.map(day) }),
+      axis({ grid: { show: false }, space: 80, values: (_, ticks) => days(ticks) }),
       axis(amounts),
     ],
     series: [

@@ -447,5 +447,5 @@ def _movement(row: Mapping[str, Any]) -> Movement | None:
     moved = amount(money, "amount")
     if not is_settled and moved >= ZERO:
         return None
-    at, what = moment(row, "created_at"), text(row, "type")
+    at, what = moment(row, "created_at"), text(row, "type").replace("_", " ")
     return Movement(text(row, "id"), text(money, "currency"), moved, at, what, is_settled)
