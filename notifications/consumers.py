@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TICKET_WAIT_SECONDS: Final = 5
-HEARTBEAT_SECONDS: Final = 15
+HEARTBEAT_SECONDS: Final = 30
 SILENCE_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 REPLAY_LIMIT: Final = 500
 LATE_IDS: Final = 1000

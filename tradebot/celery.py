@@ -6,6 +6,7 @@ harmless: what a tick does is claimed in the database.
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -101,6 +102,16 @@ def settle_before_the_first_look(instance: Any = None, **kwargs: Any) -> None:
         settle_at_start()
     except Exception:  # noqa: BLE001 (logged; the loops go on asking, and a start must not fail for it)
         structlog.get_logger(__name__).exception("orders not settled at start")
+
+
+@celeryd_after_setup.connect(dispatch_uid="leave what is loaded alone")
+def leave_what_is_loaded_alone(**kwargs: Any) -> None:
+    """Keep the garbage collector from looking through code and models again and again: a fifth of a cycle's time.
+
+    Before the pool forks, so that its processes go on sharing these pages.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @worker_shutting_down.connect(dispatch_uid="begin nothing new")

@@ -20,6 +20,7 @@ from bots import engine
 from bots.models import Bot, BotProduct
 from positions.models import Fill
 from tests.bots.world import World
+from tradebot.celery import leave_what_is_loaded_alone
 from tradebot.core import clock
 from tradebot.core.scoping import detached
 
@@ -44,6 +45,7 @@ def test_a_cycle_over_ten_thousand_bots(figures: dict[str, str]) -> None:
     closes = [100 + (number % 7) * 0.3 for number in range(400)]
     world = World({f"{chr(65 + number) * 3}-USD": list(closes) for number in range(PAIRS)})
     chunks = _many(world, world.bot(open_conditions=NEVER))
+    leave_what_is_loaded_alone()  # as a worker does
     for name in ("first look, writes every reason", "second look, nothing to do", "third look, nothing to do"):
         look = _cycle(world, chunks, 300)
         figures[name] = str(look)
