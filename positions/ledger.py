@@ -225,40 +225,55 @@ def totals(
     leverage: int | None = None,
 ) -> Totals:
     """Return what ``fills`` (oldest first) of one deal add up to; the last two are a perpetual's."""
-    sums = dict.fromkeys(("entry_base", "entry_quote", "entry_fee_base", "entry_fee_quote"), ZERO)
-    sums |= dict.fromkeys(("exit_base", "exit_quote", "exit_fee_base", "exit_fee_quote"), ZERO)
+    entry_base = entry_quote = entry_fee_base = entry_fee_quote = ZERO
+    exit_base = exit_quote = exit_fee_base = exit_fee_quote = ZERO
     fees: dict[str, Decimal] = {}
     fees_in_quote = base_order_base = base_order_quote = ZERO
-    counts = {"entry": 0, "exit": 0}
+    entry_fills = exit_fills = 0
     first: FillFact | None = None
     last: FillFact | None = None
     first_entry: FillFact | None = None
     last_entry: FillFact | None = None
     with localcontext(MONEY):
         for fill in fills:
-            leg = "entry" if fill.side is direction.entry_side else "exit"
-            sums[f"{leg}_base"] += fill.base
-            sums[f"{leg}_quote"] += fill.quote
-            counts[leg] += 1
             first, last = first or fill, fill
-            if leg == "entry":
+            fee, fee_base, fee_quote = fill.fee, ZERO, ZERO
+            if fee:
+                fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fee
+                if fill.fee_currency == quote_currency:
+                    fee_quote = fee
+                    fees_in_quote += fee
+                elif fill.fee_currency == base_currency:
+                    fee_base = fee
+                    fees_in_quote += fee * fill.price
+            if fill.side is direction.entry_side:
+                entry_fills += 1
+                entry_base += fill.base
+                entry_quote += fill.quote
+                entry_fee_base += fee_base
+                entry_fee_quote += fee_quote
                 first_entry, last_entry = first_entry or fill, fill
                 if fill.purpose is Purpose.BASE_ORDER:
                     base_order_base += fill.base
                     base_order_quote += fill.quote
-            if fill.fee:
-                fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
-                if fill.fee_currency == quote_currency:
-                    sums[f"{leg}_fee_quote"] += fill.fee
-                    fees_in_quote += fill.fee
-                elif fill.fee_currency == base_currency:
-                    sums[f"{leg}_fee_base"] += fill.fee
-                    fees_in_quote += fill.fee * fill.price
+            else:
+                exit_fills += 1
+                exit_base += fill.base
+                exit_quote += fill.quote
+                exit_fee_base += fee_base
+                exit_fee_quote += fee_quote
     return Totals(
         direction=direction,
         base_currency=base_currency,
         quote_currency=quote_currency,
-        **sums,
+        entry_base=entry_base,
+        entry_quote=entry_quote,
+        entry_fee_base=entry_fee_base,
+        entry_fee_quote=entry_fee_quote,
+        exit_base=exit_base,
+        exit_quote=exit_quote,
+        exit_fee_base=exit_fee_base,
+        exit_fee_quote=exit_fee_quote,
         fees=fees,
         fees_in_quote=fees_in_quote,
         base_order_base=base_order_base,
@@ -268,8 +283,8 @@ def totals(
         last_price=last.price if last else None,
         first_fill_at=first.at if first else None,
         last_fill_at=last.at if last else None,
-        entry_fills=counts["entry"],
-        exit_fills=counts["exit"],
+        entry_fills=entry_fills,
+        exit_fills=exit_fills,
         funding=funding,
         leverage=leverage,
     )

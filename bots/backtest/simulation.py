@@ -20,7 +20,6 @@ through their limit. A stop that has to hold for a while is judged by closes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
@@ -42,7 +41,7 @@ from marketdata.series import IntArray
 from positions import ledger
 from positions.ledger import Totals, payable
 from positions.states import EXIT_PURPOSES, Direction, ExitReason, Purpose, Side
-from tradebot.core.decimals import MONEY, ONE, ZERO, ceil_to, floor_to, from_float, plain, quantize
+from tradebot.core.decimals import MONEY, ONE, ZERO, ceil_to, floor_to, from_float, quantize
 
 __all__ = ["simulate"]
 
@@ -650,7 +649,6 @@ class _Run:
             equity=curves.equity,
             invested=curves.invested,
             held=curves.held,
-            fingerprint=fingerprint(self.fills),
             realised=realised,
             unrealised=unrealised,
             fees=sum((result.fees for result in results), ZERO),
@@ -660,13 +658,3 @@ class _Run:
 
 def _within(track: Track, first: int, last: int) -> int:
     return max(0, min(track.last, last) - max(track.offset, first) + 1)
-
-
-def fingerprint(fills: list[SimulatedFill]) -> str:
-    """Return a hash over when, what, at which price, how much and at what fee, to the last digit."""
-    digest = hashlib.sha256()
-    for fill in fills:
-        amounts = "|".join(plain(value) for value in (fill.price, fill.base, fill.quote, fill.fee))
-        at = moment_of(fill.at).isoformat()
-        digest.update(f"{at}|{fill.symbol}|{fill.side}|{amounts}|{fill.fee_currency}\n".encode())
-    return digest.hexdigest()[:16]

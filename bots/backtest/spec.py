@@ -6,8 +6,10 @@ candle's close. Money is Decimal; the equity curve is float64, for charts and ra
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +19,7 @@ from marketdata.series import Candles, FloatArray, IntArray
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import Timeframe
 from positions.states import Direction, ExitReason, Purpose, Side
-from tradebot.core.decimals import HUNDRED, ZERO
+from tradebot.core.decimals import HUNDRED, ZERO, plain
 
 __all__ = ["Cancelled", "Costs", "Outcome", "Pair", "SimulatedDeal", "SimulatedFill", "Spec"]
 
@@ -105,7 +107,6 @@ class Outcome:
 
     ``invested`` is how much of the equity was in deals at each look (quote, at the price paid), ``held`` the
     buy-and-hold curve: the opening equity split evenly over the pairs at their first prices, without fees.
-    ``fingerprint`` is a hash over all fills, to the last digit.
     """
 
     quote: str
@@ -116,8 +117,17 @@ class Outcome:
     equity: FloatArray
     invested: FloatArray
     held: FloatArray
-    fingerprint: str
     realised: Decimal
     unrealised: Decimal
     fees: Decimal
     balances: Mapping[str, Decimal]
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash over all fills: when, what, at which price, how much and at what fee, to the last digit."""
+        digest = hashlib.sha256()
+        for fill in self.fills:
+            amounts = "|".join(plain(value) for value in (fill.price, fill.base, fill.quote, fill.fee))
+            at = datetime.fromtimestamp(fill.at, UTC).isoformat()
+            digest.update(f"{at}|{fill.symbol}|{fill.side}|{amounts}|{fill.fee_currency}\n".encode())
+        return digest.hexdigest()[:16]

@@ -120,7 +120,7 @@ def _first_of(
 ) -> int:
     if looks is None:
         return NEVER
-    at = int(np.searchsorted(looks, start + offset))
+    at = int(looks.searchsorted(start + offset))
     window = FIRST_WINDOW
     while at < len(looks):
         indexes = looks[at : at + window] - offset

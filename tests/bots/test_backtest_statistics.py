@@ -32,7 +32,6 @@ def outcome(equity: list[float], *, step: int = DAY, opening: float = 100.0, **c
         "equity": np.array(equity, dtype=np.float64),
         "invested": np.zeros(len(equity)),
         "held": held,
-        "fingerprint": "f",
         "realised": D(0),
         "unrealised": D(0),
         "fees": D(0),
@@ -200,7 +199,7 @@ def test_a_million_looks_and_five_thousand_deals_are_worked_out_in_a_moment() ->
     equity = 100 * np.exp(np.cumsum(rng.normal(0, 1e-4, 1_000_000)))
     run = outcome([100.0], deals=tuple(deal(n % 7 - 2, n % 5, day=n % 300 + 1) for n in range(5_000)))
     big = Outcome(
-        **{name: getattr(run, name) for name in ("quote", "candles", "fills", "deals", "fingerprint", "balances")},
+        **{name: getattr(run, name) for name in ("quote", "candles", "fills", "deals", "balances")},
         times=MONDAY + 60 * np.arange(1, 1_000_001, dtype=np.int64),
         equity=equity,
         invested=np.zeros(1_000_000),
