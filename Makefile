@@ -57,7 +57,7 @@ bench: dev ## measure speed; prints figures, fails nothing
 chaos: dev ## kill processes at every step for a while and look for lost or doubled orders
 	$(PY) -m pytest tests/chaos -o python_files='chaos_*.py' -s $(PYTEST_ARGS)
 
-parity: dev ## the fills of backtests against those of replays through the cycle, on all recordings (minutes a preset)
+parity: dev ## the fills of backtests against those of replays through the cycle, on all recordings (an hour)
 	$(PY) -m pytest tests/parity -o python_files='parity_*.py' -p no:randomly -s $(PYTEST_ARGS)
 
 rewrite-migrations: dev ## write the migrations anew (until the first release)
