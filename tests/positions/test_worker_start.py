@@ -79,7 +79,8 @@ def worker(broker: str, venue: FakeVenue, folder: Path) -> Iterator[subprocess.P
 
 def queue(broker: str, task: str, *args: Any) -> None:
     """Put a task into the cycle's queue, as a process that is gone by now has."""
-    sender = Celery("sender", broker=broker.replace("unix://", "redis+socket://", 1))
+    address = broker.replace("unix://", "redis+socket://", 1)
+    sender = Celery("sender", broker=address, set_as_current=False)  # shared tasks stay the project's
     sender.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
     sender.send_task(task, args=args, queue=CYCLE_QUEUE)
     sender.close()
