@@ -160,15 +160,18 @@ class Dialect(ABC):
 
     def positions(self, link: Connection) -> list[VenuePosition]:
         """See :meth:`PerpsVenue.positions`."""
-        raise NotImplementedError
+        raise self._without_perpetuals()
 
     def funding_since(self, link: Connection, moment: datetime) -> list[FundingMovement]:
         """See :meth:`PerpsVenue.funding_since`; in any order, repeated or not."""
-        raise NotImplementedError
+        raise self._without_perpetuals()
 
     def forced_closes_since(self, link: Connection, moment: datetime) -> list[ForcedClose]:
         """See :meth:`PerpsVenue.forced_closes_since`; in any order. One whose trades are not all there is left out."""
-        raise NotImplementedError
+        raise self._without_perpetuals()
+
+    def _without_perpetuals(self) -> VenueRejected:
+        return VenueRejected("perpetuals_not_offered", f"{self.capabilities.name} offers no perpetual futures here.")
 
     cancels_by_client_id: ClassVar[bool] = False
     """Whether a cancel or edit finds the order without the venue's id."""
