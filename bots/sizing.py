@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from marketdata.terms import ProductTerms
 from positions.ledger import ProfitReference
 from positions.states import Direction
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, floor_to, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, floor_to, for_money, plain
 from tradebot.core.errors import MissingInformation
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def bot_budget(kind: str, amount: Decimal, account_value: Decimal | None) -> Dec
         raise ValueError(f"{kind!r} is no kind of budget")
     if account_value is None:
         raise MissingInformation("missing_balance", "the account's value is not known")
-    with localcontext(MONEY):
+    with for_money():
         return account_value * amount / HUNDRED
 
 
@@ -110,7 +110,7 @@ class Rung:
 
 def cumulative_deviation_pct(ladder: Ladder, level: int) -> Decimal:
     """Return the distance of safety order ``level`` (from 1) from the reference price in percent: d + d·s + d·s² …"""
-    with localcontext(MONEY):
+    with for_money():
         total, step = ZERO, Decimal(ladder.deviation_pct)
         for _ in range(level):
             total += step
@@ -129,7 +129,7 @@ def safety_order_levels(ladder: Ladder, reference: Decimal, direction: Direction
     [Decimal('98.00'), Decimal('95.600')]
     """
     rungs = []
-    with localcontext(MONEY):
+    with for_money():
         deviation, step, size = ZERO, Decimal(ladder.deviation_pct), Decimal(ladder.first_size)
         for level in range(1, ladder.count + 1):
             deviation += step
@@ -142,7 +142,7 @@ def safety_order_levels(ladder: Ladder, reference: Decimal, direction: Direction
 
 def ladder_factor(count: int, first_ratio: Decimal, volume_scale: Decimal) -> Decimal:
     """Return what a whole ladder costs in base orders: 1 + Σ r·vᵏ⁻¹ (r = first safety order / base order)."""
-    with localcontext(MONEY):
+    with for_money():
         total, size = ONE, first_ratio
         for _ in range(count):
             total += size
@@ -152,7 +152,7 @@ def ladder_factor(count: int, first_ratio: Decimal, volume_scale: Decimal) -> De
 
 def automatic_base_size(budget: Decimal, count: int, first_ratio: Decimal, volume_scale: Decimal) -> Decimal:
     """Return the base order that makes the whole ladder cost exactly ``budget``."""
-    with localcontext(MONEY):
+    with for_money():
         return budget / ladder_factor(count, first_ratio, volume_scale)
 
 
@@ -180,7 +180,7 @@ def smallest_deal_budget(settings: DcaSettings, minimum: Decimal) -> Decimal | N
 
     None when no budget would do, because a fixed size is below the minimum or the percentages exceed the budget.
     """
-    with localcontext(MONEY):
+    with for_money():
         count, base = settings.max_safety_orders, settings.base_order_size
         size, base_type = settings.safety_order_size, settings.base_order_type
         total_steps, least_step = settings.shape.size_sum, settings.shape.least_size
@@ -203,13 +203,13 @@ def smallest_deal_budget(settings: DcaSettings, minimum: Decimal) -> Decimal | N
 
 def minimum_order_quote(terms: ProductTerms, price: Decimal) -> Decimal:
     """Return the smallest order the venue takes, in quote at ``price``."""
-    with localcontext(MONEY):
+    with for_money():
         return max(terms.min_quote, terms.min_base * price, terms.base_increment * price)
 
 
 def base_for(quote: Decimal, price: Decimal, terms: ProductTerms) -> Decimal:
     """Return the base that ``quote`` comes to at ``price``, floored to the product's increment (F24)."""
-    with localcontext(MONEY):
+    with for_money():
         return floor_to(quote / price, terms.base_increment)
 
 
@@ -217,7 +217,7 @@ def below_minimum(base: Decimal, price: Decimal, terms: ProductTerms) -> str:
     """Return why an order of ``base`` at ``price`` is too small for the venue, in words; empty when it is not (F27)."""
     if base <= ZERO or base < terms.min_base:
         return f"{plain(base)} {terms.base} is below the minimum of {plain(terms.min_base)} {terms.base}"
-    with localcontext(MONEY):
+    with for_money():
         quote = base * price
     if quote < terms.min_quote:
         return f"{_short(quote)} {terms.quote} is below the minimum of {plain(terms.min_quote)} {terms.quote}"
@@ -365,7 +365,7 @@ def _simulate(
     settings: DcaSettings, price: Decimal, base_size: Decimal, fee_rate: Decimal, way: Direction
 ) -> list[ReportRung]:
     """Return base order and rungs as the report shows them."""
-    with localcontext(MONEY):
+    with for_money():
         ladder = ladder_of(settings, base_size)
         deviations = [ZERO, *(rung.deviation_pct for rung in safety_order_levels(ladder, price, way))]
         return [
@@ -403,7 +403,7 @@ def ladder_fault(
     ``base_size`` is :func:`base_order_size` of the budget. Mostly a glance at the smallest order will do: where it is
     well above every minimum, so are the others. Only what comes close is walked through, order by order.
     """
-    with localcontext(MONEY):
+    with for_money():
         return fault_in_context(settings, price, terms, budget, base_size, way)
 
 
@@ -450,7 +450,7 @@ def deepest_drop_pct(
     ``first_ratio`` is the first safety order's size in base orders. The first figure is the largest over all rungs:
     a stop that is measured from the average must be farther away than that, or a rung is never reached.
     """
-    with localcontext(MONEY):
+    with for_money():
         price = average = last = HUNDRED
         cost, quantity = HUNDRED, ONE
         from_average = from_base = ZERO

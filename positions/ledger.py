@@ -15,19 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from positions.states import Direction, Purpose, Side
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to, for_money
 from tradebot.core.errors import MissingInformation
 
 WORSE = Decimal("0.99")
 
 
-@dataclass(frozen=True, slots=True)
-class FillFact:
+class FillFact(NamedTuple):
     """One execution the venue confirmed: ``base`` at ``price`` for ``quote`` in all, before its fee."""
 
     side: Side
@@ -172,37 +171,42 @@ class Totals:
     @property
     def stake(self) -> Decimal:
         """Return what the percentages of the whole deal refer to."""
-        with localcontext(MONEY):
+        with for_money():
             return self._stake_in(self.entry_base_net, self.invested_quote)
 
     @property
     def remaining_stake(self) -> Decimal:
         """Return what is in the base that remains: :attr:`remaining_invested`, of a perpetual the margin."""
-        with localcontext(MONEY):
+        with for_money():
             remaining = self.remaining_base
             return self._stake_in(remaining, self._invested_in(remaining))
 
     @property
     def remaining_invested(self) -> Decimal:
         """Return the share of :attr:`invested_quote` in the base that remains."""
-        with localcontext(MONEY):
+        with for_money():
             return self._invested_in(self.remaining_base)
 
     @property
     def realised_profit(self) -> Decimal:
         """Return the profit of what has been closed, in quote, net of entry and exit fees, funding included."""
-        with localcontext(MONEY):
-            settled = self.exit_quote - self.direction.sign * self.exit_fee_quote
-            profit = settled - self._invested_in(min(self.exit_base_net, self.entry_base_net))
-            return self.direction.sign * profit + self.funding if self.funding else self.direction.sign * profit
+        return self.realised()[0]
 
     @property
     def realised_pct(self) -> Decimal | None:
         """Return :attr:`realised_profit` in percent of what was invested in the closed part; None before any exit."""
-        with localcontext(MONEY):
-            base = min(self.exit_base_net, self.entry_base_net)
-            closed = self._stake_in(base, self._invested_in(base))
-            return self.realised_profit / closed * HUNDRED if closed > ZERO else None
+        return self.realised()[1]
+
+    def realised(self) -> tuple[Decimal, Decimal | None]:
+        """Return :attr:`realised_profit` and :attr:`realised_pct`."""
+        with for_money():
+            sign, base = self.direction.sign, min(self.exit_base_net, self.entry_base_net)
+            invested = self._invested_in(base)
+            profit = sign * (self.exit_quote - sign * self.exit_fee_quote - invested)
+            if self.funding:
+                profit += self.funding
+            stake = self._stake_in(base, invested)
+            return profit, profit / stake * HUNDRED if stake > ZERO else None
 
     def break_even(self, fee_rate: Decimal) -> Decimal | None:
         """Return the price at which closing what remains earns exactly nothing after both fees; None when flat."""
@@ -234,7 +238,7 @@ def totals(
     last: FillFact | None = None
     first_entry: FillFact | None = None
     last_entry: FillFact | None = None
-    with localcontext(MONEY):
+    with for_money():
         for fill in fills:
             first, last = first or fill, fill
             fee, fee_base, fee_quote = fill.fee, ZERO, ZERO
@@ -306,7 +310,7 @@ def unrealised(totals: Totals, mark: Decimal, taker_fee_rate: Decimal) -> Unreal
     ``value`` is the quote a long would receive, or a short would have to pay. ``pct`` is of what was invested in the
     remaining part, of a perpetual of its margin; 0 when nothing remains.
     """
-    with localcontext(MONEY):
+    with for_money():
         sign = totals.direction.sign
         value = totals.remaining_base * mark * (ONE - sign * taker_fee_rate)
         invested = totals.remaining_invested
@@ -323,7 +327,7 @@ def target_price(
     The percentage is of the quote invested (``total``) or of what the base order alone cost (``base``). None when
     nothing remains, or when no price above zero is that good (a short cannot earn 100 % or more).
     """
-    with localcontext(MONEY):
+    with for_money():
         remaining = totals.remaining_base
         if remaining <= ZERO:
             return None
@@ -340,7 +344,7 @@ def profit_pct(
     totals: Totals, price: Decimal, fee_rate: Decimal, reference: ProfitReference = ProfitReference.TOTAL
 ) -> Decimal:
     """Return the net profit in percent of closing what remains at ``price``; the inverse of :func:`target_price`."""
-    with localcontext(MONEY):
+    with for_money():
         result = unrealised(totals, price, fee_rate)
         if reference is ProfitReference.BASE and totals.base_order_quote and totals.remaining_base > ZERO:
             return result.profit / (totals.base_order_quote * totals.remaining_base / totals.entry_base_net) * HUNDRED
@@ -363,7 +367,7 @@ def payable(base: Decimal, price: Decimal, fee_rate: Decimal, free: Decimal, *, 
 
     Where it does not pay for all, an order at market is made one percent smaller still: its price may be a worse one.
     """
-    with localcontext(MONEY):
+    with for_money():
         most = max(free, ZERO) / (price * (ONE + fee_rate))
         if base <= most:
             return base
@@ -376,7 +380,7 @@ def quote_value(free_quote: Decimal, holdings: Iterable[tuple[Decimal, Decimal |
     ``holdings`` are (base held, current price) of the account's open deals quoted in that currency; the free balance
     does not contain them. Raises MissingInformation when a price is not known: half a value is no value (F34).
     """
-    with localcontext(MONEY):
+    with for_money():
         value = free_quote
         for base, price in holdings:
             if price is None:
@@ -400,7 +404,7 @@ def close_as_dust(totals: Totals, mark: Decimal) -> DustClose:
 
     ``profit`` is in quote and covers the whole deal; ``pct`` is of everything invested, None when there was nothing.
     """
-    with localcontext(MONEY):
+    with for_money():
         sign = totals.direction.sign
         remaining = totals.remaining_base
         value = remaining * mark

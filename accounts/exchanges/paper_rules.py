@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketdata.sources.base import BookLevel
 from tradebot.core.decimals import ONE, QUANTUM, ZERO, ceil_to, floor_to
@@ -42,8 +42,7 @@ class Costs:
     fee_in_base: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """What one fill comes to. ``paid`` leaves the paying currency, a fee in quote included; ``hold`` is what the order
     still claims afterwards."""
 

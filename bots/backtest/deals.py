@@ -10,7 +10,7 @@ from accounts.exchanges.paper_rules import Execution
 from bots.backtest.spec import SimulatedDeal, SimulatedFill
 from bots.backtest.tracks import Track
 from bots.backtest.venue import RestingOrder
-from bots.strategies.base import DealView, TrailState, WorkingOrder
+from bots.strategies.base import TrailState, WorkingOrder
 from positions import ledger
 from positions.ledger import FillFact, Totals
 from positions.states import EXIT_PURPOSES, EXIT_REASON_OF, Direction, ExitReason, OrderType, Purpose, Side
@@ -85,11 +85,6 @@ class Deal:
         if self.next_trail is not None:
             self.trail, self.next_trail = self.next_trail, None
 
-    def view(self) -> DealView:
-        """Return what follows from fills alone, as the strategy sees it."""
-        assert self.opened_at is not None
-        return DealView(self.totals, self.levels, self.opened_at)
-
     def working(self) -> tuple[WorkingOrder, ...]:
         """Return the resting orders as the strategy sees them."""
         if not self.resting:
@@ -129,13 +124,8 @@ class Deal:
 
     def result(self, mark: Decimal | None, taker: Decimal) -> SimulatedDeal:
         """Return the deal as a result; an open one is valued at ``mark``."""
-        totals, profit, pct = self.totals, self.profit(), self.totals.realised_pct
-        if self.dust_price is not None:
-            pct = ledger.close_as_dust(totals, self.dust_price).pct
-        elif not self.is_over and mark is not None:
-            profit = quantize(profit + ledger.unrealised(totals, mark, taker).profit)
-            invested = totals.invested_quote
-            pct = profit / invested * HUNDRED if invested > ZERO else None
+        totals = self.totals
+        profit, pct = self._earned(mark, taker)
         assert self.opened_at is not None
         return SimulatedDeal(
             number=self.number,
@@ -151,6 +141,19 @@ class Deal:
             safety_orders=self.levels,
             fills=self.fills,
         )
+
+    def _earned(self, mark: Decimal | None, taker: Decimal) -> tuple[Decimal, Decimal | None]:
+        """Return profit and percent as :meth:`result` tells them."""
+        totals = self.totals
+        if self.dust_price is not None:
+            end = ledger.close_as_dust(totals, self.dust_price)
+            return quantize(end.profit), end.pct
+        profit, pct = totals.realised()
+        if self.is_over or mark is None:
+            return quantize(profit), pct
+        profit = quantize(quantize(profit) + ledger.unrealised(totals, mark, taker).profit)
+        invested = totals.invested_quote
+        return profit, profit / invested * HUNDRED if invested > ZERO else None
 
     def reason(self) -> ExitReason:
         """Return why it ended: the reason of its last exit that traded."""

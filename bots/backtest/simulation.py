@@ -20,9 +20,9 @@ through their limit. A stop that has to hold for a while is judged by closes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from marketdata.series import IntArray
 from positions import ledger
 from positions.ledger import Totals, payable
 from positions.states import EXIT_PURPOSES, Direction, ExitReason, Purpose, Side
-from tradebot.core.decimals import MONEY, ONE, ZERO, ceil_to, floor_to, from_float, quantize
+from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, for_money, from_float, quantize
 
 __all__ = ["simulate"]
 
@@ -64,7 +64,7 @@ def simulate(
     """
     if not spec.pairs or not all(len(pair.candles[spec.timeframe]) for pair in spec.pairs):
         raise ValueError("a backtest needs pairs with candles")
-    with localcontext(MONEY):
+    with for_money():
         run = _Run(spec, every_look=every_look)
         run.to_end(progress, cancelled)
         return run.outcome()
@@ -83,7 +83,7 @@ class _Pair:
         }
         self.crossings = {direction: tree.crossing_timeframes for direction, tree in self.trees.items()}
         self.last_closed: dict[Direction, datetime] = {}
-        self.rests_at = -1  # the look at which a deal ended: the pair rests there
+        self.rests_at = -1  # the look at which a deal opened or ended: nothing more opens there
         self.forced = -1  # a look at which crossings may be judged late
         self._passed: dict[Direction, tuple[int, int]] = {}
 
@@ -197,12 +197,14 @@ class _Run:
         return len(self.deals) < most or sum(deal.direction is direction for deal in self.deals) < most
 
     def _on_pair(self, pair: _Pair, direction: Direction) -> int:
-        return sum(deal.track is pair.track and deal.direction is direction for deal in self.deals)
+        return len([deal for deal in self.deals if deal.track is pair.track and deal.direction is direction])
 
     # 1. Resting orders ----------------------------------------------------------------------------------------------
 
     def _match(self) -> None:
         """Fill resting orders by the candle that has just closed."""
+        if not any(deal.resting for deal in self.deals):
+            return
         found = []
         for track in self.tracks:
             if not track.has_price(self.look):
@@ -243,7 +245,7 @@ class _Run:
         """Decide, act on the first decision that acts, and decide again until nothing acts any more."""
         done: set[Any] = set()
         while True:
-            acting = next((row for row in self._decisions(done) if row[1].action is not Action.NONE), None)
+            acting = self._next_action(done)
             if acting is None:
                 return
             key, decision = acting
@@ -257,25 +259,28 @@ class _Run:
                 done.add(key)
                 self._open(self.pair_of[key[0]], decision)
 
-    def _decisions(self, done: set[Any]) -> Iterator[tuple[Any, Decision]]:
-        """Yield a decision about every deal that is awake, then about every pair that could open."""
+    def _next_action(self, done: set[Any]) -> tuple[Any, Decision] | None:
+        """Ask about every deal that is awake, then about every pair that could open; return the first to act."""
         look = self.look
-        for deal in list(self.deals):
+        for deal in self.deals:
             if deal in done or deal.created == look or deal.acted == look or not 0 <= deal.wake <= look:
                 continue
             if deal.track.has_price(look):
-                yield deal, self._manage(deal)
-        opened = {deal.track.number for deal in self.deals if deal.created == look}
+                decision = self._manage(deal)
+                if decision.action is not Action.NONE:
+                    return deal, decision
         for pair in self.pairs:
-            number = pair.track.number
-            if not pair.track.has_price(look) or pair.rests_at == look or number in opened:
+            if pair.rests_at == look or not pair.track.has_price(look):
                 continue
             for direction in self.settings.directions:
-                key = (number, direction)
+                key = (pair.track.number, direction)
                 if key in done or not self._slots_left(direction):
                     continue
                 if self._entry_look(pair, direction, look) == look:
-                    yield key, self._consider(pair, direction)
+                    decision = self._consider(pair, direction)
+                    if decision.action is not Action.NONE:
+                        return key, decision
+        return None
 
     def _manage(self, deal: Deal) -> Decision:
         """Ask the strategy about a deal; its trail is first brought up to the candles that were passed over."""
@@ -314,21 +319,19 @@ class _Run:
     def _consider(self, pair: _Pair, direction: Direction) -> Decision:
         track, settings = pair.track, self.settings
         view = track.show(self.look, self.now)
-        budget = self._budget(direction)
-        decision = self.strategy.decide_open(
+        held = [deal for deal in self.deals if deal.direction is direction]
+        return self.strategy.decide_open(
             settings,
             view,
             OpenContext(
                 now=self.now,
                 fee_rates=self.fees,
-                open_deals=sum(deal.direction is direction for deal in self.deals),
+                open_deals=len(held),
                 open_deals_on_pair=self._on_pair(pair, direction),
-                bot_budget=budget,
+                bot_budget=self._budget(direction),
                 free_quote=self._free_quote(),
                 split_budget=self.spec.split_budget,
-                committed_quote=sum(
-                    (deal.invested + deal.opening_quote for deal in self.deals if deal.direction is direction), ZERO
-                ),
+                committed_quote=sum([deal.invested + deal.opening_quote for deal in held], ZERO),
                 free_base=self._free_base(track),
                 largest_minimum=self._largest_minimum(),
                 last_closed_at=pair.last_closed.get(direction),
@@ -339,7 +342,6 @@ class _Run:
                 is_stable_pair=track.pair.is_stable_pair,
             ),
         )
-        return decision
 
     def _since(self, pair: _Pair, direction: Direction) -> dict[str, int] | None:
         """Return what had been judged of the pair's crossings before this look: everything up to the look before."""
@@ -437,6 +439,7 @@ class _Run:
         deal = Deal(self.attempts, track, direction, self.look, decision.budget_quote, totals)
         deal.wake = self.look + 1
         self.deals.append(deal)
+        pair.rests_at = self.look
         pair.pass_over(self.look, *others)
         if not self._send(deal, Purpose.BASE_ORDER, plan, plan.base_size, None):
             self._drop(deal)
@@ -552,9 +555,10 @@ class _Run:
         if not deal.has_fills:
             self._drop(deal)
             return
-        price = deal.totals.last_price
-        if deal.totals.exit_fills and price is not None and deal.is_dust(deal.totals.remaining_base, price):
-            deal.dust_price = None if deal.totals.is_flat else price
+        totals = deal.totals
+        remaining, price = totals.remaining_base, totals.last_price
+        if totals.exit_fills and price is not None and (not remaining or deal.is_dust(remaining, price)):
+            deal.dust_price = price if remaining else None
             self._end(deal, deal.reason())
 
     def _close_as_dust(self, deal: Deal, price: Decimal) -> None:

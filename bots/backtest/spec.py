@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from accounts.exchanges.paper_rules import Costs
 from bots.strategies.heard import NO_SIGNALS, Heard
@@ -67,8 +67,7 @@ class Spec:
     end: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedFill:
+class SimulatedFill(NamedTuple):
     """One execution, as the paper venue would report it. ``price`` is quote per base."""
 
     at: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from bots.backtest.spec import Outcome, SimulatedDeal
 from marketdata.series import FloatArray, IntArray
 from marketdata.timeframes import DAY_SECONDS
 from positions.states import Direction
-from tradebot.core.decimals import MONEY, ZERO, plain
+from tradebot.core.decimals import MONEY, ZERO, for_money, plain
 
 __all__ = [
     "CHART_POINTS",
@@ -242,7 +242,7 @@ def _closed(deals: Iterable[SimulatedDeal]) -> list[SimulatedDeal]:
 
 
 def _total(amounts: Iterable[Decimal]) -> Decimal:
-    with localcontext(MONEY):
+    with for_money():
         return sum(amounts, ZERO)
 
 
@@ -266,7 +266,7 @@ def average_deal(closed: Deals) -> Decimal | None:
     """Return the mean profit of closed deals, in quote."""
     if not closed:
         return None
-    with localcontext(MONEY):
+    with for_money():
         return _total(deal.profit for deal in closed) / len(closed)
 
 

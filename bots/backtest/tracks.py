@@ -41,6 +41,10 @@ class View:
         """Return the closed candles."""
         return self._track.full.series(timeframe).upto(self._track.closed(timeframe, self.index))
 
+    def newest(self, timeframe: Timeframe) -> int | None:
+        """Return the opening time of the last closed candle, None when there is none."""
+        return self._track.newest(timeframe, self.index)
+
     def indicator(
         self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
     ) -> FloatArray:
@@ -50,7 +54,7 @@ class View:
 
     def states(self, condition: Condition) -> StateArray:
         """Return the state of the condition at each closed candle."""
-        return self._track.full.states(condition)[: self._track.closed(condition.timeframe, self.index)]
+        return self._track.states(condition)[: self._track.closed(condition.timeframe, self.index)]
 
 
 class Track:
@@ -62,6 +66,7 @@ class Track:
         "_marked",
         "_shown",
         "_signed",
+        "_states",
         "_worst",
         "candles",
         "close",
@@ -88,6 +93,7 @@ class Track:
         self.full = HeardView(InMemoryMarketView(pair.terms, pair.candles, cache=pair.cache), pair.heard)
         self.view = View(self)
         self._closed: dict[Timeframe, IntArray] = {}
+        self._states: dict[str, StateArray] = {}
         self._signed: FloatArray | None = None
         self._worst: FloatArray | None = None
         self._shown = self._marked = -1
@@ -114,8 +120,21 @@ class Track:
 
     def judged(self, timeframe: Timeframe, look: int) -> int | None:
         """Return the opening time of the last candle of ``timeframe`` closed at ``look``; None when there is none."""
-        count = self.closed(timeframe, min(look - self.offset, len(self.candles) - 1))
-        return int(self.full.series(timeframe).time[count - 1]) if count > 0 else None
+        return self.newest(timeframe, min(look - self.offset, len(self.candles) - 1))
+
+    def newest(self, timeframe: Timeframe, index: int) -> int | None:
+        """Return the opening time of the last candle of ``timeframe`` closed when the own candle ``index`` closes."""
+        count = self.closed(timeframe, index)
+        if count <= 0:
+            return None
+        return (self.candles if timeframe is self.timeframe else self.full.series(timeframe)).time.item(count - 1)
+
+    def states(self, condition: Condition) -> StateArray:
+        """Return the state of the condition at every candle of the run."""
+        found = self._states.get(condition.key)
+        if found is None:
+            found = self._states[condition.key] = self.full.states(condition)
+        return found
 
     def signed(self, direction: Direction) -> FloatArray:
         """Return the closes so that larger is better for a deal of this direction."""

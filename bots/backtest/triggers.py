@@ -8,7 +8,6 @@ amounts. Prices are signed (``Track.signed``), so that larger is better for the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +46,12 @@ class Levels:
     add_looks: IntArray | None = None
 
     @property
+    def by_price(self) -> bool:
+        """Return whether a price alone may make something happen, without conditions."""
+        adds = self.add_looks is None and self.rung > -math.inf
+        return adds or self.profit < math.inf or self.stop > -math.inf or self.trails
+
+    @property
     def trails(self) -> bool:
         """Return whether the best price since matters."""
         return self.best > -math.inf or self.armed_peak > -math.inf
@@ -66,12 +71,13 @@ def next_trigger(prices: FloatArray, worst: FloatArray, start: int, levels: Leve
     ``prices`` are closes, ``worst`` the worst price of each candle, by which stops are hit. ``offset`` turns an index
     into a look, for the looks of conditions.
     """
-    size = len(prices)
+    found = _by_conditions(prices, start, levels, offset)
+    if not levels.by_price:
+        return found
     upper = _above(levels.profit)
     stop_level = _below(levels.stop)
     rung = _below(levels.rung) if levels.add_looks is None else -math.inf
-    found = _by_conditions(prices, start, levels, offset)
-    end = size if found < 0 else found
+    end = len(prices) if found < 0 else found
     window = FIRST_WINDOW
     armed, best = levels.armed_peak, levels.best
     while start < end:
@@ -121,6 +127,8 @@ def _first_of(
     if looks is None:
         return NEVER
     at = int(looks.searchsorted(start + offset))
+    if above == -math.inf and at < len(looks):
+        return int(looks[at]) - offset
     window = FIRST_WINDOW
     while at < len(looks):
         indexes = looks[at : at + window] - offset
@@ -139,7 +147,7 @@ def best_between(prices: FloatArray, start: int, end: int) -> int:
     return start + int(prices[start:end].argmax())
 
 
-def next_of(looks: IntArray | Sequence[int], look: int) -> int:
+def next_of(looks: IntArray, look: int) -> int:
     """Return the first of ``looks`` (ascending) at or after ``look``, -1 when there is none."""
-    at = int(np.searchsorted(looks, look))
+    at = int(looks.searchsorted(look))
     return int(looks[at]) if at < len(looks) else NEVER

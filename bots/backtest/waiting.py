@@ -70,7 +70,7 @@ class Waiting:
         found, sign = Levels(), self.sign
         if not deal.has_fills:
             return found
-        plan = DealPlan.of(self.settings, self.side, deal.view(), self.taker)
+        plan = DealPlan.of(self.settings, self.side, deal.totals, deal.levels, self.taker)
         if plan.stop_loss is not None:
             found.stop = sign * float(plan.stop_loss)
         if self.stop_keep is not None:

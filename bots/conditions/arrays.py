@@ -9,7 +9,7 @@ import numpy as np
 from bots.conditions.evaluation import CATCH_UP_CANDLES
 from bots.conditions.plan import Leaf, fold
 from bots.conditions.states import MET, State, StateArray
-from bots.conditions.tree import Condition, Tree
+from bots.conditions.tree import Tree
 from marketdata.series import BoolArray, IntArray
 from marketdata.timeframes import Timeframe
 
@@ -25,11 +25,10 @@ def evaluate_array(tree: Tree, market: MarketView, timeframe: Timeframe) -> Bool
     base = market.series(timeframe)
     if tree.is_empty:
         return np.ones(len(base), dtype=np.bool_)
-    moments = base.time + timeframe.seconds
     nothing = np.full(len(base), State.UNKNOWN, dtype=np.int8)
     states = fold(
         tree.plan,
-        lambda leaf: _states_at(leaf, market, moments),
+        lambda leaf: _states_at(leaf, market, timeframe),
         np.minimum,
         np.maximum,
         lambda part: (MET - part).astype(np.int8),
@@ -38,13 +37,9 @@ def evaluate_array(tree: Tree, market: MarketView, timeframe: Timeframe) -> Bool
     return np.asarray(states == State.MET, dtype=np.bool_)
 
 
-def _states_at(leaf: Leaf, market: MarketView, moments: IntArray) -> StateArray:
-    states = market.states(leaf.condition)
-    if not len(states):
-        return np.full(len(moments), State.UNKNOWN, dtype=np.int8)
-    last = _last_closed(leaf.condition, market, moments)
-    found = np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8)
-    if not leaf.is_crossing:
+def _states_at(leaf: Leaf, market: MarketView, timeframe: Timeframe) -> StateArray:
+    found, states, last = _found_at(leaf, market, timeframe)
+    if not leaf.is_crossing or not len(states):
         return found
     before = np.concatenate(([-1], last[:-1]))
     # Nothing judged before: only the last candle counts. Otherwise those since, at most CATCH_UP_CANDLES.
@@ -54,10 +49,18 @@ def _states_at(leaf: Leaf, market: MarketView, moments: IntArray) -> StateArray:
     return np.where(fired, State.MET, resting).astype(np.int8)
 
 
-def _last_closed(condition: Condition, market: MarketView, moments: IntArray) -> IntArray:
-    """Return the index of the condition's last candle that is closed at each moment, -1 where there is none."""
+def _found_at(leaf: Leaf, market: MarketView, timeframe: Timeframe) -> tuple[StateArray, StateArray, IntArray]:
+    """Return the condition's state at the close of each candle of ``timeframe``, with its states at its own candles
+    and the index of the last of these that is closed by then, -1 where there is none."""
+    condition, base = leaf.condition, market.series(timeframe)
+    states = market.states(condition)
+    if not len(states):
+        return np.full(len(base), State.UNKNOWN, dtype=np.int8), states, np.full(len(base), -1)
+    if condition.timeframe is timeframe:
+        return states, states, np.arange(len(base))
     closes = market.series(condition.timeframe).time + condition.timeframe.seconds
-    return np.searchsorted(closes, moments, side="right") - 1
+    last = np.searchsorted(closes, base.time + timeframe.seconds, side="right") - 1
+    return np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8), states, last
 
 
 def _met_between(states: StateArray, first: IntArray, last: IntArray) -> BoolArray:
@@ -77,11 +80,10 @@ def could_hold(tree: Tree, market: MarketView, timeframe: Timeframe) -> BoolArra
     base = market.series(timeframe)
     if tree.is_empty:
         return np.ones(len(base), dtype=np.bool_)
-    moments = base.time + timeframe.seconds
     unknown = np.full(len(base), State.UNKNOWN, dtype=np.int8)
     _least, most = fold(
         tree.plan,
-        lambda leaf: _bounds_at(leaf, market, moments),
+        lambda leaf: _bounds_at(leaf, market, timeframe),
         lambda one, other: (np.minimum(one[0], other[0]), np.minimum(one[1], other[1])),
         lambda one, other: (np.maximum(one[0], other[0]), np.maximum(one[1], other[1])),
         lambda part: ((MET - part[1]).astype(np.int8), (MET - part[0]).astype(np.int8)),
@@ -90,15 +92,10 @@ def could_hold(tree: Tree, market: MarketView, timeframe: Timeframe) -> BoolArra
     return np.asarray(most == State.MET, dtype=np.bool_)
 
 
-def _bounds_at(leaf: Leaf, market: MarketView, moments: IntArray) -> tuple[StateArray, StateArray]:
-    """Return the least and the greatest state that the condition can have at each moment."""
-    states = market.states(leaf.condition)
-    if not len(states):
-        unknown = np.full(len(moments), State.UNKNOWN, dtype=np.int8)
-        return unknown, unknown
-    last = _last_closed(leaf.condition, market, moments)
-    found = np.where(last >= 0, states[last], State.UNKNOWN).astype(np.int8)
-    if not leaf.is_crossing:
+def _bounds_at(leaf: Leaf, market: MarketView, timeframe: Timeframe) -> tuple[StateArray, StateArray]:
+    """Return the least and the greatest state that the condition can have at each close of ``timeframe``."""
+    found, states, last = _found_at(leaf, market, timeframe)
+    if not leaf.is_crossing or not len(states):
         return found, found
     least = np.where(found == State.UNKNOWN, State.UNKNOWN, State.UNMET).astype(np.int8)
     fired = _met_between(states, last + 1 - CATCH_UP_CANDLES, last)

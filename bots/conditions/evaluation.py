@@ -116,9 +116,9 @@ def judged_until(tree: Tree, market: MarketView) -> dict[str, int]:
     """Return what :func:`evaluate` would hand back as judged: the last closed candle per timeframe with a crossing."""
     until: dict[str, int] = {}
     for timeframe in tree.crossing_timeframes:
-        time = market.series(timeframe).time
-        if len(time):
-            until[str(timeframe)] = int(time[-1])
+        newest = market.newest(timeframe)
+        if newest is not None:
+            until[str(timeframe)] = newest
     return until
 
 

@@ -247,4 +247,5 @@ def _node(item: Tree | Group | Condition, path: str) -> Node:
     parts = tuple(
         _node(part, f"{path}.{number}" if path else str(number)) for number, part in enumerate(item.items, start=1)
     )
-    return Branch(parts, item.join is Join.AND, isinstance(item, Group) and item.negate)
+    negate = isinstance(item, Group) and item.negate
+    return parts[0] if len(parts) == 1 and not negate else Branch(parts, item.join is Join.AND, negate)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -60,6 +60,9 @@ class MarketView(Protocol):
 
     def series(self, timeframe: Timeframe) -> Candles:
         """Return the closed candles, oldest first; an empty series when there are none."""
+
+    def newest(self, timeframe: Timeframe) -> int | None:
+        """Return the opening time (Unix seconds) of the last closed candle, None when there is none."""
 
     def indicator(
         self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
@@ -111,6 +114,10 @@ class InMemoryMarketView:
             self._shown[timeframe] = shown
         return shown
 
+    def newest(self, timeframe: Timeframe) -> int | None:
+        end = self._ends.get(timeframe, 0)
+        return self._candles[timeframe].time.item(end - 1) if end else None
+
     def indicator(
         self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
     ) -> FloatArray:
@@ -148,8 +155,7 @@ class FeeRates:
     taker: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class OpenContext:
+class OpenContext(NamedTuple):
     """What a bot's state and account allow when a new deal is considered. None is "not known", never zero (F34).
 
     Amounts are in the pair's quote currency. ``direction`` is one of those that the settings open. ``bot_budget`` is
@@ -390,8 +396,7 @@ _MISSING: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPlan:
+class OrderPlan(NamedTuple):
     """The order to intend: base floored to the product's increment, and what that comes to at ``price``.
 
     ``levels`` is the number of ladder levels it buys. ``max_slippage_pct`` is the most that the order book may make it

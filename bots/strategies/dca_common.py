@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal, getcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from bots.conditions import Verdict
@@ -12,19 +12,10 @@ from bots.strategies.dca_shape import TreeShape
 from marketdata.terms import ProductTerms
 from marketdata.timeframes import last_closed
 from positions.states import Direction
-from tradebot.core.decimals import MONEY, ceil_to, floor_to, plain, round_to
+from tradebot.core.decimals import ceil_to, floor_to, plain, round_to
 
 MAX_QUOTE_AGE: Final = timedelta(seconds=60)
 """Prices older than this open, add and take no profit."""
-
-_PRECISION: Final = MONEY.prec
-_ROUNDING: Final = MONEY.rounding
-
-
-def counts_money() -> bool:
-    """Return whether this thread's decimal context is the one for money already, so that none has to be set."""
-    context = getcontext()
-    return context.prec == _PRECISION and context.rounding == _ROUNDING
 
 
 def stale_words(quote: Quote, now: datetime, allowed: timedelta) -> str:
@@ -51,10 +42,9 @@ def candle_lag(shape: TreeShape, view: MarketView, now: datetime) -> str:
     """Return in words that a series the tree looks at ends too long ago; empty when none does."""
     moment = now.timestamp()
     for timeframe, allowed in shape.timeframes:
-        time = view.series(timeframe).time
-        if not len(time):
+        newest = view.newest(timeframe)
+        if newest is None:
             continue  # The condition itself says that it has no candles.
-        newest = time.item(-1)
         # The last closed candle opened one timeframe ago at the latest.
         if moment - newest - timeframe.seconds <= allowed:
             continue
@@ -84,7 +74,6 @@ __all__ = [
     "amount_text",
     "candle_lag",
     "checks_json",
-    "counts_money",
     "entry_price",
     "limit_price",
     "price_text",

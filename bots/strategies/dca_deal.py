@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from bots.conditions import judged_until
@@ -20,7 +20,7 @@ from bots.strategies.dca_shape import Shape, SideShape
 from marketdata.terms import ProductTerms
 from positions.ledger import Totals, profit_pct, target_price
 from positions.states import Purpose
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money
 
 __all__ = [
     "DealLook",
@@ -51,7 +51,7 @@ def take_profit_price(settings: DcaSettings, deal: DealView, fee_rates: FeeRates
 
     The target is the take-profit percentage, or the first step that is not sold yet.
     """
-    with localcontext(MONEY):
+    with for_money():
         return _target(settings, deal.totals, fee_rates.taker, _step_targets(settings, deal.totals, fee_rates.taker))
 
 
@@ -60,7 +60,7 @@ def stop_loss_price(settings: DcaSettings, deal: DealView) -> Decimal | None:
     average = deal.totals.average_price
     if settings.stop_loss is None or average is None:
         return None
-    with localcontext(MONEY):
+    with for_money():
         return average * (ONE - deal.direction.sign * settings.stop_loss / HUNDRED)
 
 
@@ -89,7 +89,7 @@ def _step_targets(settings: DcaSettings, totals: Totals, fee_rate: Decimal) -> t
 
 def step_prices(settings: DcaSettings, deal: DealView, fee_rates: FeeRates) -> list[tuple[Decimal | None, Decimal]]:
     """Return price and share in percent of each profit step, the ones that are sold included."""
-    with localcontext(MONEY):
+    with for_money():
         targets = _step_targets(settings, deal.totals, fee_rates.taker)
     return [(found[0], step.share_pct) for found, step in zip(targets, settings.take_profit_steps, strict=True)]
 
@@ -128,10 +128,9 @@ class DealPlan:
         "target",
     )
 
-    def __init__(self, settings: DcaSettings, side: SideShape, deal: DealView, taker: Decimal) -> None:
-        totals = deal.totals
+    def __init__(self, settings: DcaSettings, side: SideShape, totals: Totals, levels: int, taker: Decimal) -> None:
         self.settings = settings
-        self.levels = deal.levels_filled
+        self.levels = levels
         self.taker = taker
         self.steps = _step_targets(settings, totals, taker) if settings.take_profit_steps else ()
         self.target = _target(settings, totals, taker, self.steps)
@@ -151,12 +150,12 @@ class DealPlan:
                 self.next_price = price if price > ZERO else None
 
     @staticmethod
-    def of(settings: DcaSettings, side: SideShape, deal: DealView, taker: Decimal) -> DealPlan:
-        """Return the deal's plan: the one kept beside its totals where that still fits."""
-        memo = deal.totals.memo
+    def of(settings: DcaSettings, side: SideShape, totals: Totals, levels: int, taker: Decimal) -> DealPlan:
+        """Return a deal's plan with so many levels filled: the one kept beside its totals where that still fits."""
+        memo = totals.memo
         plan: DealPlan | None = memo.get(_MEMO)
-        if plan is None or plan.settings is not settings or plan.levels != deal.levels_filled or plan.taker != taker:
-            plan = memo[_MEMO] = DealPlan(settings, side, deal, taker)
+        if plan is None or plan.settings is not settings or plan.levels != levels or plan.taker != taker:
+            plan = memo[_MEMO] = DealPlan(settings, side, totals, levels, taker)
         return plan
 
 
@@ -196,7 +195,7 @@ class DealLook:
         self.fee_rates = fee_rates
         self.shape: Shape = settings.shape
         self.side: SideShape = self.shape.sides[deal.totals.direction]
-        self.plan = DealPlan.of(settings, self.side, deal, fee_rates.taker)
+        self.plan = DealPlan.of(settings, self.side, deal.totals, deal.levels_filled, fee_rates.taker)
         self.terms: ProductTerms = view.product
         self.is_long = self.side.is_long
         self.is_fresh = now - quote.at <= MAX_QUOTE_AGE

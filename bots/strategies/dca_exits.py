@@ -7,7 +7,7 @@ order asks for or would get (F15), and never falls back to a worse one (F16).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from bots.conditions import Verdict, evaluate
@@ -18,7 +18,7 @@ from bots.strategies.dca_deal import DealLook, Words
 from bots.strategies.dca_settings import TakeProfitMode
 from positions.ledger import sellable
 from positions.states import MANUAL_PURPOSES, ExitReason, OrderType, Purpose
-from tradebot.core.decimals import HUNDRED, MONEY, QUANTUM, ZERO, floor_to, plain
+from tradebot.core.decimals import HUNDRED, MONEY, QUANTUM, ZERO, floor_to, for_money, plain
 
 __all__ = ["close_by_conditions", "followed", "protective_exit", "resting_close", "take_profit"]
 
@@ -442,5 +442,5 @@ def _close(
 
 
 def _said(words: Words) -> str:
-    with localcontext(MONEY):
+    with for_money():
         return words if isinstance(words, str) else words()

@@ -12,11 +12,10 @@ Every formula works for both directions: entries pay the ask (long) or get the b
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import localcontext
 from typing import Final
 
 from bots.strategies.base import DealView, Decision, FeeRates, MarketView, ReasonCode
-from bots.strategies.dca_common import MAX_QUOTE_AGE, counts_money, seconds, stale_words
+from bots.strategies.dca_common import MAX_QUOTE_AGE, seconds, stale_words
 from bots.strategies.dca_deal import (
     DealLook,
     next_rungs,
@@ -28,7 +27,7 @@ from bots.strategies.dca_deal import (
 from bots.strategies.dca_entries import add, awaited, base_order_rests, resting_rung
 from bots.strategies.dca_exits import close_by_conditions, followed, protective_exit, resting_close, take_profit
 from bots.strategies.dca_settings import DcaSettings
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 
 __all__ = ["manage", "next_rungs", "step_prices", "stop_loss_price", "take_profit_price"]
 
@@ -42,9 +41,7 @@ def manage(settings: DcaSettings, deal: DealView, view: MarketView, now: datetim
     The decision's ``trail`` is the state to store whatever the action is. The message of a waiting deal names what it
     waits for.
     """
-    if counts_money():
-        return _manage(settings, deal, view, now, fee_rates)
-    with localcontext(MONEY):
+    with for_money():
         return _manage(settings, deal, view, now, fee_rates)
 
 
@@ -111,7 +108,7 @@ def _holding(look: DealLook) -> Decision:
 
 
 def _holding_words(look: DealLook, code: ReasonCode) -> str:
-    with localcontext(MONEY):
+    with for_money():
         waits: list[str] = []
         trail, plan = look.trail, look.plan
         if code is ReasonCode.TRAIL_ARMED and trail.peak is not None:

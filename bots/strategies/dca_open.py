@@ -7,7 +7,7 @@ for base that the account holds free.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from bots.conditions import Verdict, evaluate, judged_until
@@ -26,7 +26,6 @@ from bots.strategies.dca_common import (
     amount_text,
     candle_lag,
     checks_json,
-    counts_money,
     entry_price,
     limit_price,
     seconds,
@@ -36,7 +35,7 @@ from bots.strategies.dca_settings import DcaSettings
 from bots.strategies.dca_shape import Shape, SideShape
 from marketdata.terms import ProductTerms
 from positions.states import Direction, OrderType, Purpose
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, floor_to, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, floor_to, for_money, plain
 
 Words = str | Callable[[], str]
 Numbers = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -48,9 +47,7 @@ def decide_open(settings: DcaSettings, view: MarketView, ctx: OpenContext) -> De
 
     The decision's ``evaluated_until`` is None while something is not known: what could not be judged is judged later.
     """
-    if counts_money():
-        return _Look(settings, view, ctx).decide()
-    with localcontext(MONEY):
+    with for_money():
         return _Look(settings, view, ctx).decide()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,7 @@ from bots.sizing import (
 )
 from marketdata.timeframes import Timeframe
 from positions.states import Direction, OrderType, Side
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money
 
 if TYPE_CHECKING:
     from bots.strategies.dca_settings import DcaSettings
@@ -99,7 +99,7 @@ class Shape:
 
 def shape_of(settings: DcaSettings) -> Shape:
     """Return the shape of these settings. Settings keep it: ask ``DcaSettings.shape``."""
-    with localcontext(MONEY):
+    with for_money():
         count, scale = settings.max_safety_orders, settings.volume_scale
         sizes = [scale**power for power in range(count)]
         percent = settings.safety_order_type is SafetyOrderType.PERCENT

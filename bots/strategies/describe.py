@@ -17,7 +17,7 @@ from bots.strategies.dca_manage import next_rungs, step_prices, stop_loss_price,
 from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
 from bots.strategies.forms import FieldSpec, field_specs
 from positions.states import Direction, OrderType
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, for_money, plain
 
 __all__ = ["Fact", "NextActions", "next_actions", "settings_facts"]
 
@@ -124,7 +124,7 @@ class NextActions:
 
 def next_actions(settings: DcaSettings, deal: DealView, quote: Quote | None, fee_rates: FeeRates) -> NextActions:
     """Return what the deal waits for. ``settings`` is the deal's own copy; without a quote there are no distances."""
-    with localcontext(MONEY):
+    with for_money():
         target = take_profit_price(settings, deal, fee_rates)
         trail = None
         if settings.take_profit_mode is TakeProfitMode.TRAILING and deal.trail.armed and deal.trail.peak is not None:

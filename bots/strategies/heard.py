@@ -42,6 +42,10 @@ class HeardView:
         """Return the closed candles."""
         return self._shared.series(timeframe)
 
+    def newest(self, timeframe: Timeframe) -> int | None:
+        """Return the opening time of the last closed candle, None when there is none."""
+        return self._shared.newest(timeframe)
+
     def indicator(
         self, timeframe: Timeframe, name: str, params: Mapping[str, float], output: str | None = None
     ) -> FloatArray:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketdata.series import Candles
 from marketdata.timeframes import Timeframe
@@ -57,8 +57,7 @@ class ProductInfo:
                 raise ValueError(f"{self.symbol}: {name} is below zero")
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """What a product costs at one moment, in quote currency.
 
     ``volume_24h`` is base traded in the last 24 hours, ``change_24h`` a percentage; None means not known.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import Account, PaperBalance, User
-from tradebot.core.decimals import ceil_to, dec, floor_to, from_float, plain
+from tradebot.core.decimals import MONEY, ceil_to, dec, floor_to, for_money, from_float, plain
 from tradebot.core.money import AmountField, AmountSum, amount_total
 from tradebot.core.scoping import all_accounts
 
@@ -78,7 +78,9 @@ def test_decimals_never_mix_with_floats_in_arithmetic():
         assert Decimal("0.1") < 0.2
 
 
-STEPS = st.sampled_from([Decimal("1"), Decimal("0.01"), Decimal("1e-8"), Decimal("0.0005"), Decimal("25")])
+STEPS = st.sampled_from(
+    [Decimal(text) for text in ("1", "0.01", "0.10", "0.1", "1.00", "1e-8", "0.0005", "25", "10", "1e1", "100.0")]
+)
 
 
 @given(st.decimals(min_value=0, max_value=Decimal("1e12"), places=18), STEPS)
@@ -87,6 +89,22 @@ def test_f24_floor_never_exceeds_and_loses_less_than_a_step(value, step):
     assert floored <= value < floored + step
     assert floored % step == 0
     assert value <= ceil_to(value, step) < value + step
+
+
+@pytest.mark.parametrize("increment", ["0", "-0.01", "-1"])
+def test_an_increment_is_above_zero(increment):
+    with pytest.raises(ValueError, match="above zero"):
+        floor_to(Decimal(1), Decimal(increment))
+
+
+def test_operators_count_money_exactly_whatever_the_thread_counted_with_before():
+    third = MONEY.divide(Decimal(1), Decimal(3))
+    with localcontext(Context(prec=6)):
+        with for_money():
+            assert Decimal(1) / Decimal(3) == third
+        assert Decimal(1) / Decimal(3) == Decimal("0.333333")
+    with localcontext(MONEY), for_money():
+        assert Decimal(1) / Decimal(3) == third
 
 
 def test_a_candle_price_becomes_money_at_the_products_increment():

@@ -7,7 +7,9 @@ is a float, becomes money only through :func:`from_float`, at the product's own 
 from __future__ import annotations
 
 import decimal
+from contextlib import AbstractContextManager, nullcontext
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import Final
 
 ZERO: Final = Decimal(0)
@@ -32,6 +34,19 @@ def use_money_context() -> None:
     decimal.DefaultContext.rounding = MONEY.rounding
 
 
+_AS_IT_IS: Final = nullcontext()
+_PRECISION: Final = MONEY.prec
+_ROUNDING: Final = MONEY.rounding
+
+
+def for_money() -> AbstractContextManager[object]:
+    """Return what to enter before counting with operators: :data:`MONEY`, or nothing where it is in force already."""
+    context = decimal.getcontext()
+    if context.prec == _PRECISION and context.rounding == _ROUNDING:
+        return _AS_IT_IS
+    return decimal.localcontext(MONEY)
+
+
 def dec(value: Decimal | int | str) -> Decimal:
     """Return ``value`` as a finite Decimal. Raises TypeError for floats, ValueError for NaN, infinity or no number."""
     if isinstance(value, float):
@@ -47,10 +62,20 @@ def dec(value: Decimal | int | str) -> Decimal:
 
 def quantize(value: Decimal, places: int = PLACES) -> Decimal:
     """Return ``value`` rounded half-even to ``places`` digits after the point."""
-    return value.quantize(Decimal(1).scaleb(-places), context=MONEY)
+    return value.quantize(QUANTUM if places == PLACES else ONE.scaleb(-places), None, MONEY)
+
+
+@lru_cache(maxsize=1024)
+def _decimal_place(increment: Decimal) -> Decimal | None:
+    """Return an increment of 1, 0.1, 0.01 and so on in its shortest form, None for any other."""
+    shortest = increment.normalize(MONEY)
+    return shortest if shortest.as_tuple().digits == (1,) and ZERO < shortest <= ONE else None
 
 
 def _to_step(value: Decimal, increment: Decimal, rounding: str) -> Decimal:
+    place = _decimal_place(increment)
+    if place is not None:
+        return value.quantize(place, rounding, MONEY)
     if increment <= ZERO:
         raise ValueError("an increment is above zero")
     steps = MONEY.divide(value, increment).to_integral_value(rounding=rounding, context=MONEY)
