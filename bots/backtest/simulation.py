@@ -21,27 +21,27 @@ through their limit. A stop that has to hold for a while is judged by closes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from bots import sizing
 from bots.backtest import accounting
 from bots.backtest.deals import Deal
+from bots.backtest.funds import Funds
+from bots.backtest.pairs import TradedPair
 from bots.backtest.spec import Cancelled, Outcome, SimulatedFill, Spec
 from bots.backtest.tracks import Track, first_and_last_look, moment_of
-from bots.backtest.triggers import NEVER, best_between, next_of, next_trigger
+from bots.backtest.triggers import NEVER, best_between
 from bots.backtest.venue import Overdrawn, RestingOrder, Wallet, candle_fills, give_back, take, take_or_rest
-from bots.backtest.waiting import Waiting, looks_of
+from bots.backtest.waiting import Waiting
 from bots.strategies import get_strategy
 from bots.strategies.base import Action, DealView, Decision, FeeRates, OpenContext, OrderPlan, ReasonCode
-from marketdata.series import IntArray
 from positions import ledger
 from positions.ledger import Totals, payable
 from positions.states import EXIT_PURPOSES, Direction, ExitReason, Purpose, Side
-from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, for_money, from_float, quantize
+from tradebot.core.decimals import ONE, ZERO, ceil_to, floor_to, for_money, from_float
 
 __all__ = ["simulate"]
 
@@ -70,48 +70,6 @@ def simulate(
         return run.outcome()
 
 
-class _Pair:
-    """A pair's looks that could open a deal, by direction, and its memory between looks."""
-
-    __slots__ = ("_passed", "crossings", "entries", "forced", "last_closed", "rests_at", "track", "trees")
-
-    def __init__(self, track: Track, settings: Any, *, every_look: bool) -> None:
-        self.track = track
-        self.trees = {direction: settings.open_tree(direction) for direction in settings.directions}
-        self.entries: dict[Direction, IntArray | None] = {
-            direction: None if every_look else looks_of(tree, track) for direction, tree in self.trees.items()
-        }
-        self.crossings = {direction: tree.crossing_timeframes for direction, tree in self.trees.items()}
-        self.last_closed: dict[Direction, datetime] = {}
-        self.rests_at = -1  # the look at which a deal opened or ended: nothing more opens there
-        self.forced = -1  # a look at which crossings may be judged late
-        self._passed: dict[Direction, tuple[int, int]] = {}
-
-    def pass_over(self, look: int, *directions: Direction) -> None:
-        """Note that these entries are not judged at ``look``: their crossings are judged at the next one."""
-        for direction in directions:
-            first, last = self._passed.get(direction, (look, -1))
-            self._passed[direction] = (first if last in (look - 1, look) else look, look)
-            if self.crossings[direction]:
-                self.forced = look + 1
-
-    def judged_before(self, direction: Direction, look: int) -> int:
-        """Return the last look before ``look`` at which this entry was judged."""
-        first, last = self._passed.get(direction, (0, -1))
-        return first - 1 if last == look - 1 else look - 1
-
-    def next_entry(self, direction: Direction, look: int) -> int:
-        """Return the next look from ``look`` at which the entry conditions could hold, -1 when there is none."""
-        look = max(look, self.track.offset)
-        if look > self.track.last:
-            return NEVER
-        looks = self.entries[direction]
-        return look if looks is None or look == self.forced else next_of(looks, look)
-
-    def could_open(self, direction: Direction, look: int) -> bool:
-        return self.next_entry(direction, look) == look
-
-
 class _Run:
     """One simulation: all that changes while it runs."""
 
@@ -129,17 +87,17 @@ class _Run:
         self.tracks = [
             Track(number, pair, spec.timeframe, first, with_range=stops) for number, pair in enumerate(spec.pairs)
         ]
-        self.pairs = [_Pair(track, spec.settings, every_look=every_look) for track in self.tracks]
+        self.pairs = [TradedPair(track, spec.settings, every_look=every_look) for track in self.tracks]
         self.pair_of = {pair.track.number: pair for pair in self.pairs}
         self.waiting = {
             (track.number, direction): Waiting(spec.settings, track, direction, spec.costs.taker)
             for track in self.tracks
             for direction in spec.settings.directions
         }
-        self.any_short = Direction.SHORT in spec.settings.directions
         self.wallet = Wallet(spec.balances)
         self.fees = FeeRates(spec.costs.maker, spec.costs.taker)
         self.deals: list[Deal] = []
+        self.funds = Funds(spec, self.wallet, self.tracks, self.deals)
         self.ended: list[Deal] = []
         self.fills: list[SimulatedFill] = []
         self.deltas = accounting.Deltas(self.tracks)
@@ -184,7 +142,7 @@ class _Run:
                         best = at
         return best if best <= self.last_look else NEVER
 
-    def _entry_look(self, pair: _Pair, direction: Direction, look: int) -> int:
+    def _entry_look(self, pair: TradedPair, direction: Direction, look: int) -> int:
         if self._on_pair(pair, direction) >= self.settings.max_deals_per_pair:
             return NEVER
         if self.cooldown and (closed := pair.last_closed.get(direction)) is not None:
@@ -196,7 +154,7 @@ class _Run:
         most: int = self.settings.max_active_deals
         return len(self.deals) < most or sum(deal.direction is direction for deal in self.deals) < most
 
-    def _on_pair(self, pair: _Pair, direction: Direction) -> int:
+    def _on_pair(self, pair: TradedPair, direction: Direction) -> int:
         return len([deal for deal in self.deals if deal.track is pair.track and deal.direction is direction])
 
     # 1. Resting orders ----------------------------------------------------------------------------------------------
@@ -310,13 +268,13 @@ class _Run:
             budget_quote=deal.budget,
             orders=deal.working(),
             missed_limit_exit=deal.missed_limit_exit,
-            free_quote=self._free_quote(),
-            wallet_base=self._wallet_base(deal),
+            free_quote=self.funds.free_quote(self.look),
+            wallet_base=self.funds.base_for(deal),
             since=self.waiting[track.number, deal.direction].since(deal, look),
         )
         return self.strategy.manage(self.settings, seen, view, now, self.fees)
 
-    def _consider(self, pair: _Pair, direction: Direction) -> Decision:
+    def _consider(self, pair: TradedPair, direction: Direction) -> Decision:
         track, settings = pair.track, self.settings
         view = track.show(self.look, self.now)
         held = [deal for deal in self.deals if deal.direction is direction]
@@ -328,85 +286,20 @@ class _Run:
                 fee_rates=self.fees,
                 open_deals=len(held),
                 open_deals_on_pair=self._on_pair(pair, direction),
-                bot_budget=self._budget(direction),
-                free_quote=self._free_quote(),
+                bot_budget=self.funds.budget(direction, self.look),
+                free_quote=self.funds.free_quote(self.look),
                 split_budget=self.spec.split_budget,
                 committed_quote=sum([deal.invested + deal.opening_quote for deal in held], ZERO),
-                free_base=self._free_base(track),
-                largest_minimum=self._largest_minimum(),
+                free_base=self.funds.free_base(track),
+                largest_minimum=self.funds.largest_minimum(self.look),
                 last_closed_at=pair.last_closed.get(direction),
-                since=self._since(pair, direction),
+                since=pair.since(direction, self.look, self.first_look),
                 direction=direction,
                 volume_24h=track.volume_24h(self.look) if settings.min_volume_24h is not None else None,
                 category=track.pair.category,
                 is_stable_pair=track.pair.is_stable_pair,
             ),
         )
-
-    def _since(self, pair: _Pair, direction: Direction) -> dict[str, int] | None:
-        """Return what had been judged of the pair's crossings before this look: everything up to the look before."""
-        frames = pair.crossings[direction]
-        if not frames:
-            return None
-        before = pair.judged_before(direction, self.look)
-        if before < max(self.first_look, pair.track.offset):
-            return None
-        found = {str(frame): pair.track.judged(frame, before) for frame in frames}
-        return {frame: time for frame, time in found.items() if time is not None} or None
-
-    # Money (as ``bots.money`` and ``positions.reserves`` define it) -------------------------------------------------
-
-    def _free_quote(self) -> Decimal | None:
-        """Return the free quote without what open shorts need to buy back; None while a price of theirs is missing."""
-        free, taker = self.wallet.free(self.spec.quote), ONE + self.fees.taker
-        if not self.any_short:
-            return free
-        for deal in self.deals:
-            remaining = deal.totals.remaining_base
-            if deal.direction is Direction.SHORT and remaining:
-                if not deal.track.has_price(self.look):
-                    return None
-                average = quantize(deal.totals.average_price or ZERO)
-                need = max(remaining * deal.track.mark(self.look) * taker, remaining * average)
-                free -= max(need - deal.claimed_by_closes(), ZERO)
-        return max(free, ZERO)
-
-    def _free_base(self, track: Track) -> Decimal:
-        """Return the free base without what open longs hold."""
-        base = track.terms.base
-        free = self.wallet.free(base)
-        for deal in self.deals:
-            if deal.direction is Direction.LONG and deal.track.terms.base == base:
-                free -= max(deal.totals.remaining_base - deal.claimed_by_closes(), ZERO)
-        return max(free, ZERO)
-
-    def _wallet_base(self, deal: Deal) -> Decimal:
-        if deal.direction is Direction.LONG:
-            return self.wallet.free(deal.track.terms.base)
-        return self._free_base(deal.track)
-
-    def _budget(self, direction: Direction) -> Decimal | None:
-        """Return the bot's budget for one direction, None while a price that it depends on is not known."""
-        spec = self.spec
-        whole: Decimal = spec.budget_fixed
-        if spec.budget_kind != "fixed":
-            value = self.wallet.total.get(spec.quote, ZERO)
-            for deal in self.deals:
-                if held := deal.totals.base_held:
-                    if not deal.track.has_price(self.look):
-                        return None
-                    value += held * deal.track.mark(self.look)
-            whole = sizing.bot_budget(spec.budget_kind, spec.budget_pct, value)
-        share: Decimal = self.settings.budget_share(direction)
-        return whole if share == ONE else whole * share
-
-    def _largest_minimum(self) -> Decimal | None:
-        minimums = [
-            sizing.minimum_order_quote(track.terms, track.mark(self.look))
-            for track in self.tracks
-            if track.has_price(self.look)
-        ]
-        return max(minimums, default=None)
 
     # Acting ---------------------------------------------------------------------------------------------------------
 
@@ -423,7 +316,7 @@ class _Run:
             self._settle(deal)
         return bool(orders)
 
-    def _open(self, pair: _Pair, decision: Decision) -> None:
+    def _open(self, pair: TradedPair, decision: Decision) -> None:
         """Place the base order of a new deal, unless it is refused."""
         plan, direction, track = decision.order, decision.direction, pair.track
         assert plan is not None
@@ -444,7 +337,7 @@ class _Run:
         if not self._send(deal, Purpose.BASE_ORDER, plan, plan.base_size, None):
             self._drop(deal)
 
-    def _would_open(self, pair: _Pair, direction: Direction) -> bool:
+    def _would_open(self, pair: TradedPair, direction: Direction) -> bool:
         if not pair.crossings[direction] or self._entry_look(pair, direction, self.look) != self.look:
             return False  # without crossings there is nothing that is judged once
         return self._slots_left(direction) and self._consider(pair, direction).action is Action.OPEN
@@ -595,33 +488,11 @@ class _Run:
                 continue
             if deal.wake == look + 1 and deal.acted != look and deal.looked != look and deal.created != look:
                 continue  # nothing concerned it: its next look stands
-            deal.wake, deal.scanned = self._wake(deal, look + 1)
-
-    def _wake(self, deal: Deal, look: int) -> tuple[int, int]:
-        """Return the next look from ``look`` for the deal, and from where its trail has to be brought up to date."""
-        track = deal.track
-        if self.every_look:
-            return max(look, track.offset), -1
-        waiting = self.waiting[track.number, deal.direction]
-        index = max(look - track.offset, 0)
-        if index >= len(track.close):
-            return NEVER, -1
-        if waiting.must_ask(deal):
-            return look, -1
-        levels = waiting.levels(deal)
-        prices, worst = track.signed(deal.direction), track.worst(deal.direction)
-        found = next_trigger(prices, worst, index, levels, track.offset)
-        wake = found + track.offset if found != NEVER else NEVER
-        for other in (waiting.overdue_look(deal, self.first_time, self.step), self._resting_look(deal, look)):
-            if other != NEVER and (wake == NEVER or other < wake):
-                wake = max(other, look)
-        return wake, look if levels.trails else -1
-
-    def _resting_look(self, deal: Deal, look: int) -> int:
-        """Return the next look at which a resting order fills, -1 when none does."""
-        waiting = self.waiting[deal.track.number, deal.direction]
-        found = (waiting.fill_look(order, max(look, order.placed + 1)) for order in deal.resting)
-        return min((at for at in found if at != NEVER), default=NEVER)
+            if self.every_look:
+                deal.wake, deal.scanned = max(look + 1, deal.track.offset), -1
+            else:
+                waiting = self.waiting[deal.track.number, deal.direction]
+                deal.wake, deal.scanned = waiting.next_look(deal, look + 1, self.first_time)
 
     # The result -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a DCA deal waits for, as price levels: the bridge from settings and totals to ``triggers``. Pure.
+"""When a DCA deal could next do something: what it waits for, as price levels for ``triggers``. Pure.
 
 A superset, like everything in ``triggers``: levels come from the same functions as the decisions, as float64.
 """
@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from bots.backtest.deals import Deal
 from bots.backtest.tracks import Track
-from bots.backtest.triggers import FIRST_WINDOW, MARGIN, NEVER, WINDOW_GROWTH, Levels
+from bots.backtest.triggers import FIRST_WINDOW, MARGIN, NEVER, WINDOW_GROWTH, Levels, next_trigger
 from bots.backtest.venue import RestingOrder
 from bots.conditions import Tree, could_hold
 from bots.strategies.dca_deal import DealPlan
@@ -52,7 +52,25 @@ class Waiting:
         found = {str(frame): self.track.judged(frame, look - 1) for frame in self.frames}
         return {frame: time for frame, time in found.items() if time is not None} or None
 
-    def must_ask(self, deal: Deal) -> bool:
+    def next_look(self, deal: Deal, look: int, first_time: int) -> tuple[int, int]:
+        """Return the next look from ``look`` at which the deal may do something, -1 when there is none, and from where
+        its trail has to be brought up to date then, -1 for not at all. ``first_time`` is the time of look 0."""
+        track = self.track
+        index = max(look - track.offset, 0)
+        if index >= len(track.close):
+            return NEVER, -1
+        if self._must_ask(deal):
+            return look, -1
+        levels = self._levels(deal)
+        prices, worst = track.signed(deal.direction), track.worst(deal.direction)
+        found = next_trigger(prices, worst, index, levels, track.offset)
+        wake = found + track.offset if found != NEVER else NEVER
+        for other in (self._overdue_look(deal, first_time), self._resting_look(deal, look)):
+            if other != NEVER and (wake == NEVER or other < wake):
+                wake = max(other, look)
+        return wake, look if levels.trails else -1
+
+    def _must_ask(self, deal: Deal) -> bool:
         """Return whether the strategy has to be asked at the next look, whatever the price."""
         if deal.trail.breached_at is not None:
             return True
@@ -65,7 +83,7 @@ class Waiting:
             return True  # a base order or a close rests: it may be moved or given up
         return self.rungs_rest and not rungs and deal.levels < len(self.side.rung_factors)
 
-    def levels(self, deal: Deal) -> Levels:
+    def _levels(self, deal: Deal) -> Levels:
         """Return the signed prices that the deal waits for. Its plan is the strategy's own."""
         found, sign = Levels(), self.sign
         if not deal.has_fills:
@@ -93,14 +111,19 @@ class Waiting:
         elif self.trails_profit or self.closes_by_price:
             found.profit = level
 
-    def overdue_look(self, deal: Deal, first_time: int, step: int) -> int:
+    def _overdue_look(self, deal: Deal, first_time: int) -> int:
         """Return the look at which the longest hold is over, -1 when there is none."""
         hours = self.settings.max_hold_hours
         if hours is None or deal.opened_at is None:
             return NEVER
-        return -(-(int(deal.opened_at.timestamp()) + hours * 3600 - first_time) // step)
+        return -(-(int(deal.opened_at.timestamp()) + hours * 3600 - first_time) // self.track.step)
 
-    def fill_look(self, order: RestingOrder, look: int) -> int:
+    def _resting_look(self, deal: Deal, look: int) -> int:
+        """Return the first look from ``look`` at which one of its resting orders fills, -1 when none does."""
+        found = (self._fill_look(order, max(look, order.placed + 1)) for order in deal.resting)
+        return min((at for at in found if at != NEVER), default=NEVER)
+
+    def _fill_look(self, order: RestingOrder, look: int) -> int:
         """Return the first look from ``look`` at which a candle trades through a resting order, -1 when none does."""
         candles, track, limit = self.track.candles, self.track, float(order.limit)
         buys = order.side is Side.BUY
