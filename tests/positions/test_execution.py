@@ -15,9 +15,10 @@ from django.db.models import ProtectedError
 
 from accounts.models import PaperBalance, PaperEntry
 from bots.models import Bot
-from positions import booking, execution, intents
+from positions import booking, execution
 from positions.booking import ref_of
 from positions.execution import Intent
+from positions.intents import means, writing
 from positions.models import Fill, Order, Position
 from positions.states import (
     WORKING,
@@ -195,7 +196,7 @@ def test_f3_the_database_refuses_a_second_close_without_breaking_the_outer_trans
     first = execution.intend(position, Intent(purpose=Purpose.TAKE_PROFIT, sequence=1))
     values = {name: getattr(first, name) for name in ("account", "position", "side", "order_type", "base_size")}
     with transaction.atomic():
-        with refused("duplicate_intent"), intents._duplicates_refused():
+        with refused("duplicate_intent"), writing._duplicates_refused():
             Order.objects.create(
                 **values,
                 purpose=Purpose.STOP_LOSS,
@@ -507,7 +508,7 @@ def test_money_is_spent_on_a_recent_word_of_the_exchange_only(outside: Desk) -> 
     assert outside.venue is not None
     outside.ask()
     outside.venue.fail("balances", VenueUnavailable())
-    with clock.at(MOMENT + intents.ENTRY_AGE + timedelta(seconds=1)), refused("balance_unknown"):
+    with clock.at(MOMENT + means.ENTRY_AGE + timedelta(seconds=1)), refused("balance_unknown"):
         outside.intend_open()
 
 
@@ -525,7 +526,7 @@ def test_f10_what_was_ordered_since_the_exchange_was_asked_is_not_free(outside: 
         outside.open("200", **many)
         with refused("insufficient_balance"):
             outside.intend_open("240", **many)
-        free = intents.free_balance(outside.account, "USD")
+        free = execution.free_balance(outside.account, "USD")
         assert 1000 - 300 - 270 - 200 - 10 < free < 1000 - 300 - 270 - 200
 
 
