@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from accounts.models import Account
 from bots import sizing
-from bots.facts import money_of
+from bots.loading import money_of
 from bots.models import Bot, BudgetKind
 from bots.sizing import LadderReport
 from bots.strategies.base import FeeRates

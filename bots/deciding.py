@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from bots import memory
-from bots.facts import BotFacts, Deal, Facts
+from bots.deal_facts import Deal
+from bots.facts import BotFacts, Facts
 from bots.memory import Pair, Side
 from bots.models import BotProduct
 from bots.strategies.base import Action, Decision, ReasonCode, Strategy

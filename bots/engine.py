@@ -5,7 +5,7 @@
    grouped by account, in chunks.
 2. ``run_chunk`` takes the lease of each account, so one worker at a time looks at an account; what somebody else has
    leased is left to the next look (F1).
-3. A chunk is processed in stages with a constant number of queries: load the facts (``bots.facts``), build one market
+3. A chunk is processed in stages with a constant number of queries: load the facts (``bots.loading``), build one market
    view per product (``bots.market_views``), decide (``bots.deciding``, no queries), act, write what changed in bulk.
 4. Acting is sequential within a bot and on fresh facts: exits and adds first, in the order of the deals, then opens in
    the order of the pairs. A deal gets one order a look, and a pair whose deal ended in this look rests until the next.
@@ -33,8 +33,7 @@ from django.db.models import Q
 
 from accounts import balances
 from accounts.models import Account
-from bots import acting, market_views, memory
-from bots import facts as bot_facts
+from bots import acting, loading, market_views, memory
 from bots.deciding import Outcome, decide
 from bots.facts import BotFacts, Facts
 from bots.models import Bot, BotProduct
@@ -177,7 +176,7 @@ class _Look:
     orders: int = 0
 
     def run(self) -> ChunkResult:
-        chunk = bot_facts.load(self.bot_ids, self.now)
+        chunk = loading.load(self.bot_ids, self.now)
         views = market_views.build(chunk.products, chunk.wanted_series(), self.now)
         chunk.see(views)
         for facts in chunk.bots.values():
@@ -215,7 +214,7 @@ class _Look:
         """Decide again on fresh facts, one step at a time, and carry out what is decided."""
         done: dict[Any, Outcome] = {}
         while True:
-            chunk = bot_facts.load([bot_id], self.now)
+            chunk = loading.load([bot_id], self.now)
             chunk.see(views)
             if stopping.is_stopping():  # the next look, after the restart, goes on where this one was (F70)
                 return list(done.values())

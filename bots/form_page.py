@@ -11,9 +11,9 @@ from accounts.models import Account
 from bots import capital, market_views, strategies
 from bots.capital import Check, Preview
 from bots.conditions import Operator, Tree, describe, evaluate, vocabulary
-from bots.facts import money_of
 from bots.form_trees import TreeDraft
 from bots.forms import BotDraft, shares_of
+from bots.loading import money_of
 from bots.models import Bot
 from bots.services import open_deal_count
 from bots.signals.stored import laid_over

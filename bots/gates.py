@@ -12,7 +12,7 @@ from decimal import Decimal, localcontext
 from typing import Any, Final, Literal
 
 from accounts.models import PropGuardRules, PropGuardState
-from bots import facts, market_views, sizing
+from bots import loading, market_views, sizing
 from bots.conditions import Check, evaluate
 from bots.models import Bot, BotProduct
 from bots.strategies.base import Decision, MarketView, OpenContext
@@ -64,7 +64,7 @@ def questions_now(bot: Bot, pair: BotProduct, direction: Direction) -> Questions
     if bot.account_id is None or not pair.enabled:
         return NOTHING
     now = market_now(pair.product)
-    chunk = facts.load([bot.pk], now)
+    chunk = loading.load([bot.pk], now)
     mine = chunk.bots.get(bot.pk)
     if mine is None or mine.strategy is None or not isinstance(mine.settings, DcaSettings):
         return NOTHING

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from bots import engine, facts, market_views
+from bots import engine, loading, market_views
 from bots.models import Bot, Decision
 from bots.services import editable_bot, open_deal_count, record
 from bots.strategies.base import Decision as Answer
@@ -124,7 +124,7 @@ def _waiting(bot: Bot, now: datetime) -> Iterator[LookLine]:
     """Yield what every deal and pair waits for. What is stored keeps its words while the reason stays the same, so the
     numbers of this moment are worked out again: by the same functions from the same facts, without effects.
     """
-    chunk = facts.load([bot.pk], now)
+    chunk = loading.load([bot.pk], now)
     chunk.see(market_views.build(chunk.products, chunk.wanted_series(), now))
     mine = chunk.bots[bot.pk]
     for deal in mine.deals:

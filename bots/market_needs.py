@@ -8,7 +8,7 @@ from typing import Any
 
 from bots.autobuy import service as auto_buy
 from bots.engine import active_bots
-from bots.facts import compiled, settings_of
+from bots.kept_settings import compiled, settings_of
 from bots.market_views import SMALLEST_HISTORY
 from bots.models import Bot, BotProduct
 from bots.strategies import get_strategy

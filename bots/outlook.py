@@ -15,7 +15,8 @@ from bots.conditions import describe
 from bots.sizing import Rung
 from bots.strategies.base import DealView, FeeRates, TrailState
 from bots.strategies.dca_manage import next_rungs, step_prices, stop_loss_price, take_profit_price
-from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
+from bots.strategies.dca_settings import DcaSettings
+from bots.strategies.dca_words import TakeProfitMode
 from bots.strategies.describe import settings_facts
 from positions.ledger import Totals
 from positions.models import Position

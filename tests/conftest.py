@@ -72,11 +72,11 @@ def empty_cache() -> None:
     from django.core.cache import cache
 
     from accounts.exchanges import factory
-    from bots import facts, market_views
+    from bots import kept_settings, market_views
     from marketdata.store import store
 
     cache.clear()
-    facts.forget()
+    kept_settings.forget()
     market_views.forget()
     store.forget()
     factory.forget()

@@ -20,7 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from accounts.models import Account
-from bots import facts as bot_facts
+from bots import loading
 from bots.facts import BotFacts, Facts
 from bots.models import Bot
 from marketdata import market
@@ -52,7 +52,7 @@ def facts_of(account: Account, now: datetime) -> Facts:
     From the rows as they are now, so a deposit counts at once (F35). Raises TradebotError when prices cannot be read.
     """
     rows = Bot.objects.filter(account=account, archived_at__isnull=True)
-    known = bot_facts.load(rows.values_list("pk", flat=True), now, [account.pk])
+    known = loading.load(rows.values_list("pk", flat=True), now, [account.pk])
     by_symbol = {product.symbol: pk for pk, product in known.products.items()}
     quotes = market.quotes(account.exchange, by_symbol, now) if by_symbol else {}
     known.money.prices = {by_symbol[symbol]: quote for symbol, quote in quotes.items()}

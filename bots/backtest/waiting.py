@@ -14,7 +14,8 @@ from bots.backtest.triggers import FIRST_WINDOW, MARGIN, NEVER, WINDOW_GROWTH, L
 from bots.backtest.venue import RestingOrder
 from bots.conditions import Tree, could_hold
 from bots.strategies.dca_deal import DealPlan
-from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
+from bots.strategies.dca_settings import DcaSettings
+from bots.strategies.dca_words import TakeProfitMode
 from marketdata.series import IntArray
 from positions.states import Direction, OrderType, Purpose, Side
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from bots import facts
+from bots.kept_settings import compiled
 from bots.models import Bot, Signal, SignalHook
 from bots.signals.models import DEFAULT_MAX_LAG, HEARD
 from bots.signals.payloads import Alert, alert_of, fields_of, matching
@@ -190,7 +190,7 @@ def _asked_confidences(bot: Bot, kind: SignalKind) -> Iterator[float]:
     for name, row in rows:
         try:
             strategy = get_strategy(row.strategy)
-            settings = facts.compiled(name, row.pk, row.settings_version, strategy, row.settings)
+            settings = compiled(name, row.pk, row.settings_version, strategy, row.settings)
         except TradebotError:
             continue  # what cannot be read asks for nothing; the cycle reports it to the owner
         asked = strategy.required_signals(settings).get(kind.value)

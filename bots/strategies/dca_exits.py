@@ -15,7 +15,7 @@ from bots.sizing import below_minimum
 from bots.strategies.base import Action, Decision, OrderPlan, ReasonCode, TrailState, WorkingOrder
 from bots.strategies.dca_common import candle_lag, checks_json, limit_price, seconds
 from bots.strategies.dca_deal import DealLook, Words
-from bots.strategies.dca_settings import TakeProfitMode
+from bots.strategies.dca_words import TakeProfitMode
 from positions.ledger import sellable
 from positions.states import MANUAL_PURPOSES, ExitReason, OrderType, Purpose
 from tradebot.core.decimals import HUNDRED, MONEY, QUANTUM, ZERO, floor_to, for_money, plain

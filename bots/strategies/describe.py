@@ -14,7 +14,8 @@ from typing import Any, Final
 from bots.conditions import Tree, describe
 from bots.strategies.base import DealView, FeeRates, Quote
 from bots.strategies.dca_manage import next_rungs, step_prices, stop_loss_price, take_profit_price
-from bots.strategies.dca_settings import DcaSettings, TakeProfitMode
+from bots.strategies.dca_settings import DcaSettings
+from bots.strategies.dca_words import TakeProfitMode
 from bots.strategies.forms import FieldSpec, field_specs
 from positions.states import Direction, OrderType
 from tradebot.core.decimals import HUNDRED, MONEY, ONE, for_money, plain

@@ -9,7 +9,8 @@ from bots.conditions import Asked, required_series
 from bots.strategies.base import Strategy
 from bots.strategies.dca_manage import manage
 from bots.strategies.dca_open import decide_open
-from bots.strategies.dca_settings import PRESETS, DcaSettings
+from bots.strategies.dca_presets import PRESETS
+from bots.strategies.dca_settings import DcaSettings
 from marketdata.timeframes import Timeframe
 
 __all__ = ["STRATEGY", "decide_open", "manage", "needed_series", "needed_signals"]

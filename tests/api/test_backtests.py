@@ -12,7 +12,7 @@ from bots.backtesting import services as backtests
 from bots.models import Backtest, Sweep
 from marketdata import services
 from tests.api.conftest import ClientOf, People
-from tests.bots.test_backtests import SETTINGS, WAVE, recording
+from tests.bots.recordings import SETTINGS, WAVE, recording
 from tests.factories import BotFactory
 
 BODY: dict[str, Any] = {"settings": SETTINGS, "exchange": "replay", "symbols": ["BTC-USD"], "capital": "1000"}

@@ -33,8 +33,8 @@ from tests.accounts.helpers import live_account, live_product, price
 from tests.bots.world import OPEN_AT_ONCE
 from tests.factories import BotFactory, MembershipFactory, UserFactory
 from tests.positions.conftest import MOMENT, Desk, many_connections
+from tests.positions.helpers import in_threads
 from tests.positions.outside import Killed
-from tests.positions.test_execution import in_threads
 from tradebot.core import clock
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.models import GlobalSettings

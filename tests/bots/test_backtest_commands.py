@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from bots.models import Backtest, BacktestDeal, Sweep
 from marketdata import services
 from marketdata.models import HistoryDownload
-from tests.bots.test_backtests import SETTINGS, START, WAVE, recording
+from tests.bots.recordings import SETTINGS, START, WAVE, recording
 from tests.factories import BotFactory, UserFactory
 from tradebot.core.scoping import detached
 

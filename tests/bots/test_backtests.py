@@ -20,38 +20,14 @@ from bots.backtesting import tasks as backtest_tasks
 from bots.models import Backtest, BacktestDeal, Bot, JobStatus
 from marketdata import history
 from marketdata.models import Product
-from marketdata.series import oldest_first
-from marketdata.sources.replay import import_candles
 from marketdata.timeframes import Timeframe
+from tests.bots.recordings import MINUTE, RSI_3M, SETTINGS, START, WAVE, recording
 from tests.factories import BacktestFactory, BotFactory, UserFactory
 from tradebot.core import clock, stopping
 from tradebot.core.errors import InvalidInput, NotFound
 from tradebot.core.scoping import detached, request_holder
 
 D = Decimal
-START = 1_704_067_200  # 2024-01-01
-MINUTE = 60
-# Falls by six percent and comes back, again and again.
-WAVE = [100.0, 99, 98, 97, 96, 95, 94, 95, 96, 97, 98, 99, 101]
-SETTINGS: dict[str, Any] = {
-    "base_order_type": "fixed",
-    "base_order_size": "100",
-    "max_safety_orders": 2,
-    "safety_order_type": "fixed",
-    "safety_order_size": "100",
-    "price_deviation": "2",
-    "deviation_reference": "base_order",
-    "take_profit": "1",
-}
-
-
-def recording(
-    symbol: str, closes: list[float], frame: Timeframe = Timeframe.M1, start: int = START, skip: Any = ()
-) -> Product:
-    rows = [(start + n * frame.seconds, close) for n, close in enumerate(closes) if n not in skip]
-    times, prices = zip(*rows, strict=True)
-    import_candles(symbol, frame, oldest_first(times, prices, prices, prices, prices, [1e6] * len(prices)))
-    return Product.objects.get(exchange="replay", symbol=symbol)
 
 
 @pytest.fixture
@@ -165,9 +141,6 @@ def test_a_range_without_candles_says_what_is_held_and_what_to_do(acting: User, 
 
 def _daily() -> str:
     return recording("ETH-USD", [10.0, 11], Timeframe.D1).symbol
-
-
-RSI_3M = {"items": [{"indicator": "rsi", "timeframe": "3m", "operator": "<", "value": 50}]}
 
 
 def test_a_pair_of_which_nothing_is_held_is_offered_for_download(acting: User) -> None:

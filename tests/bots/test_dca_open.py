@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.strategies.base import Action, InMemoryMarketView, OpenContext, ProductTerms, ReasonCode
-from bots.strategies.dca_settings import PRESETS
+from bots.strategies.dca_presets import PRESETS
 from bots.strategies.indicator_dca import decide_open
 from marketdata.timeframes import Timeframe
 from positions.states import Direction, OrderType, Purpose, Side

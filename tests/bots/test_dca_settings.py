@@ -13,7 +13,8 @@ import pytest
 
 from bots.strategies import STRATEGIES, get_strategy
 from bots.strategies.base import InMemoryMarketView, TrailState
-from bots.strategies.dca_settings import PRESETS, DcaSettings
+from bots.strategies.dca_presets import PRESETS
+from bots.strategies.dca_settings import DcaSettings
 from bots.strategies.forms import field_specs, sections
 from bots.strategies.indicator_dca import decide_open, manage
 from marketdata.timeframes import Timeframe

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bots import facts, strategies
+from bots import kept_settings, strategies
 from bots.deal_settings import EDITABLE, update_deal_settings
 from bots.models import Bot
 from positions.models import Position
@@ -147,7 +147,7 @@ def test_trailing_exits_forget_what_the_change_makes_wrong(
 
 
 def test_the_engine_acts_on_the_new_settings_at_its_next_look(db: None) -> None:
-    facts.forget()
+    kept_settings.forget()
     world = World({"BTC-USD": [100.0, 100.0, 100.5, 100.5, 100.5]})
     bot = world.bot("BTC-USD", take_profit="5")
     world.look(0, bot)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bots.strategies.base import TrailState
-from bots.strategies.dca_settings import PRESETS
+from bots.strategies.dca_presets import PRESETS
 from bots.strategies.describe import next_actions, settings_facts
 from bots.strategies.indicator_dca import manage
 from positions.states import Direction, Purpose

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.exchanges.paper import PaperVenue
-from bots import engine, facts, memory
+from bots import engine, loading, memory
 from bots.conditions import evaluation
 from bots.models import Bot, BotProduct, Decision
 from positions import execution
@@ -517,7 +517,7 @@ def test_equal_settings_are_read_once_and_equal_rules_asked_once(idle_world, mon
     rule = {"items": [{"indicator": "rsi", "timeframe": "1m", "operator": "<", "value": 1}]}
     bots = [idle_world.bot(open_conditions=rule, take_profit=profit) for profit in ("1", "1", "2")]
     with idle_world.at(20) as now:
-        found = [facts.load([bot.pk], now).bots[bot.pk].settings for bot in bots]
+        found = [loading.load([bot.pk], now).bots[bot.pk].settings for bot in bots]
     assert found[0] is found[1]
     assert found[0] is not found[2]
     idle_world.look(20, *bots)

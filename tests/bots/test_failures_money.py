@@ -11,7 +11,7 @@ from django.test import Client
 
 from accounts import services
 from accounts.selection import SESSION_KEY
-from bots import facts
+from bots.loading import money_of
 from bots.models import Bot, BotProduct
 from marketdata import sources
 from marketdata.sources.replay import ReplaySource
@@ -125,7 +125,7 @@ def test_f31_the_dashboard_calls_free_what_the_engine_calls_free(client: Client)
     step(world, 2, short)
     sign_in(client, world)
     with world.at(2) as now:
-        money = facts.money_of(world.account, now)
+        money = money_of(world.account, now)
         assert (money.free(world.account.pk, "AAA"), money.free(world.account.pk, "USD")) == (2, 900)
         assert dict(client.get("/").context["free"]) == {"AAA": 2, "USD": 900}
 

@@ -10,7 +10,7 @@ import pytest
 
 from accounts.exchanges.paper import PaperVenue, match_resting
 from accounts.models import PaperOrder
-from bots import engine, facts
+from bots import engine, loading
 from bots.models import Bot, Decision
 from marketdata import services as market_services
 from marketdata import sources
@@ -116,7 +116,7 @@ def test_deals_about_to_open_count_as_budget_used() -> None:
 
 def deal_view(world: World, bot: Bot, minute: int) -> Any:
     with world.at(minute) as now:
-        chunk = facts.load([bot.pk], now)
+        chunk = loading.load([bot.pk], now)
         return chunk.deal_view(chunk.bots[bot.pk].deals[0])
 
 

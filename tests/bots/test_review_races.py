@@ -11,7 +11,7 @@ import pytest
 
 from accounts.exchanges.paper import match_resting
 from accounts.models import PaperBalance
-from bots import engine
+from bots import engine, loading
 from bots.deal_settings import update_deal_settings
 from bots.models import Bot, Decision
 from marketdata import services as market_services
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], Any], *, load: int) -> None:
     """Let ``do`` happen right after the facts of a look were loaded for the time number ``load`` (1: for the chunk, 2:
     before acting)."""
-    real, times = engine.bot_facts.load, [0]
+    real, times = loading.load, [0]
 
     def loaded(*args: Any, **kwargs: Any) -> Any:
         found = real(*args, **kwargs)
@@ -42,7 +42,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], Any], *, load: i
             do()
         return found
 
-    monkeypatch.setattr(engine.bot_facts, "load", loaded)
+    monkeypatch.setattr(loading, "load", loaded)
 
 
 def purposes(world: World) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def test_a_rung_that_fills_while_the_facts_are_read_is_not_bought_again(monkeypa
     bot = world.bot(take_profit="50", price_deviation="1.5", step_scale="10")
     world.look(1, bot)
     (deal,) = world.deals()
-    real = engine.bot_facts._attach_deals
+    real = loading._attach_deals
 
     def attach(bots: Any, active: Any) -> None:
         if not done and len(world.orders()) == 1 and counted():
@@ -125,7 +125,7 @@ def test_a_rung_that_fills_while_the_facts_are_read_is_not_bought_again(monkeypa
         return len(calls) == 2
 
     done: list[Any] = []
-    monkeypatch.setattr(engine.bot_facts, "_attach_deals", attach)
+    monkeypatch.setattr(loading, "_attach_deals", attach)
     # The order of another worker, a moment before this look: "one order a look" does not cover it.
     monkeypatch.setattr(engine, "decide", _forgetful(engine.decide))
     world.look(2, bot)

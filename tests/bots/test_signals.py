@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bots import bot_detail, engine, facts, gates, market_views
+from bots import bot_detail, engine, gates, loading, market_views
 from bots.conditions import Tree
 from bots.models import Bot, BotProduct, Signal, SignalHook
 from bots.signals import hooks, inlet, stored
@@ -181,7 +181,7 @@ def test_what_a_bot_is_told_leaves_with_the_chunk() -> None:
     bot = world.bot(**when())
     told(world, bot, 3)
     with world.at(3) as now:
-        chunk = facts.load([bot.pk], now)
+        chunk = loading.load([bot.pk], now)
         chunk.see(market_views.build(chunk.products, chunk.wanted_series(), now))
         pid = world.products["AAA-USD"].pk
         rule = Tree.model_validate(bot.settings["open_conditions"])

@@ -15,7 +15,7 @@ from bots.backtesting import jobs, sweeps
 from bots.backtesting import tasks as backtest_tasks
 from bots.models import Backtest, JobStatus, Sweep, SweepPoint
 from bots.strategies import get_strategy
-from tests.bots.test_backtests import RSI_3M, SETTINGS, START, WAVE, recording
+from tests.bots.recordings import RSI_3M, SETTINGS, START, WAVE, recording
 from tests.factories import SweepFactory, SweepPointFactory, UserFactory
 from tradebot.core import clock, stopping
 from tradebot.core.errors import InvalidInput, NotFound

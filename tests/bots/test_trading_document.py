@@ -11,7 +11,8 @@ from django.conf import settings
 from bots.conditions import Operator
 from bots.management.commands.trading_reference import DOCUMENT, rewritten
 from bots.strategies.base import ReasonCode
-from bots.strategies.dca_settings import PRESETS, DcaSettings
+from bots.strategies.dca_presets import PRESETS
+from bots.strategies.dca_settings import DcaSettings
 from marketdata.indicators import INDICATORS
 from positions.states import ExitReason
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bots import facts, market_views
+from bots import loading, market_views
 from bots.models import Bot
 from positions import execution
 from positions.execution import Intent
@@ -32,7 +32,7 @@ def crossing(operator: str, value: float) -> dict[str, Any]:
 def free(world: World, currency: str, minute: int) -> Decimal | None:
     """What new entries of the account may use."""
     with world.at(minute) as now:
-        found = facts.load((), now, [world.account.pk])
+        found = loading.load((), now, [world.account.pk])
         found.see(market_views.build(found.products, {}, now))
         return found.free(world.account.pk, currency)
 

@@ -77,9 +77,9 @@ def _put(original: Any, wrapped: Any, name: str) -> None:
 
 
 def _before_intend_commit(die: Callable[[], None]) -> None:
-    from positions import intents
+    from positions.intents import writing
 
-    _after(intents, "_insert", lambda _: die())
+    _after(writing, "_insert", lambda _: die())
 
 
 def _after_intend_commit(die: Callable[[], None]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketdata.indicators import INDICATORS, LEAST_HISTORY, bull_flag_stops, candles_wanted
+from marketdata.indicators import INDICATORS, LEAST_HISTORY, candles_wanted
+from marketdata.indicators.bull_flag import bull_flag_stops
 from marketdata.series import Candles, fill_gaps, oldest_first
 from marketdata.timeframes import DAY_SECONDS, Timeframe
 from tests.bots.building import candles

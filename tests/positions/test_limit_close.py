@@ -15,8 +15,8 @@ from positions.limit_close import LimitState
 from positions.models import Order, Position
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
 from tests.positions.conftest import Desk
+from tests.positions.helpers import refused
 from tests.positions.outside import OutsideVenue
-from tests.positions.test_execution import refused
 from tests.positions.test_manual import ANN, audit, wrong
 from tradebot.core import clock
 from tradebot.core.errors import VenueRejected, VenueUnknown

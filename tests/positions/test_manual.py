@@ -14,7 +14,7 @@ from positions.models import Position
 from positions.states import OrderStatus, OrderType, PositionStatus, Purpose
 from tests.factories import FillFactory, OrderFactory, PositionFactory, ProductFactory
 from tests.positions.conftest import Desk
-from tests.positions.test_execution import refused
+from tests.positions.helpers import refused
 from tradebot.core.errors import InvalidInput, MissingInformation, VenueRejected, VenueUnknown
 from tradebot.core.models import AuditEntry
 from tradebot.core.scoping import detached

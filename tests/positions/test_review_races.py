@@ -19,8 +19,8 @@ from positions.models import Order, Position
 from positions.states import OrderStatus, PositionStatus, Purpose
 from tests.factories import AccountFactory, BotFactory, ProductFactory
 from tests.positions.conftest import MOMENT, Desk
+from tests.positions.helpers import in_threads
 from tests.positions.outside import OutsideVenue
-from tests.positions.test_execution import in_threads
 from tradebot.core.errors import InvalidInput, OrderRefused, VenueUnknown
 from tradebot.core.scoping import acting_for_account, detached
 

@@ -15,15 +15,11 @@ from positions.models import DayMark, Order, Position
 from positions.states import OrderStatus, OrderType, Purpose
 from tests.factories import PositionFactory, TradingLimitsFactory
 from tests.positions.conftest import MOMENT, Desk
+from tests.positions.helpers import refused
 from tradebot.core import clock
-from tradebot.core.errors import OrderRefused
 from tradebot.core.scoping import detached
 
 D = Decimal
-
-
-def refused(code: str) -> Any:
-    return pytest.raises(OrderRefused, check=lambda error: error.code == code)
 
 
 def move(desk: Desk, state: str) -> None:

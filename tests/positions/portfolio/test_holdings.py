@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
-from bots import facts
+from bots.loading import money_of
 from marketdata import prices
 from marketdata.sources.base import Quote
 from positions.models import Position
@@ -91,7 +91,7 @@ def test_f31_everything_held_is_in_orders_in_deals_or_free(moment: Any) -> None:
 def test_f31_what_is_free_is_what_the_engine_says(paper: Desk) -> None:
     paper.open("1000")
     row = holdings_of([paper.account])[0]
-    money = facts.money_of(paper.account, clock.now())
+    money = money_of(paper.account, clock.now())
     for found in row.holdings:
         assert found.free == money.free(paper.account.pk, found.currency)
         assert found.in_deals is not None

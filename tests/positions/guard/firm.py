@@ -1,4 +1,4 @@
-"""An account of a prop firm: 100,000 USD, one pair whose price the test tells, a guard that is on."""
+"""An account of a prop firm: 100,000 USD, one pair whose price the test tells, a guard that is on, and its losses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from accounts.access import acting_for
 from accounts.models import Account, PropGuardEvent, PropGuardRules, PropGuardState
@@ -19,6 +21,7 @@ from tests.accounts.helpers import D, live_account, live_product, price
 from tests.factories import BotFactory
 from tests.positions.conftest import MOMENT, Desk
 from tradebot.core import clock
+from tradebot.core.errors import InvalidInput
 from tradebot.core.scoping import acting_for_account, detached
 
 ANN = "ann@example.com"
@@ -83,3 +86,24 @@ def firm(on: bool = True, **balances: Any) -> Iterator[Firm]:
             made.rules(enabled=True)
         with acting_for_account(account.pk):
             yield made
+
+
+def denied(code: str) -> Any:
+    return pytest.raises(InvalidInput, check=lambda error: error.code == code)
+
+
+def open_deal(desk: Firm, quote: int = 1000) -> Position:
+    return desk.desk.open(str(quote))
+
+
+def breach(desk: Firm) -> Position:
+    """Lose 5 % of the account with one deal; its kill is not carried out yet."""
+    deal = open_deal(desk, 50_000)
+    desk.tell(90)
+    assert desk.refresh().kill_reason == "daily_limit"
+    return deal
+
+
+def release(desk: Firm, confirm: str = "", **given: Any) -> PropGuardState:
+    with detached("the owner's part in a test"), acting_for(desk.account.owner):
+        return limits.reset(desk.account, ANN, confirm or desk.account.name, **given)

@@ -14,8 +14,8 @@ from positions.guard import closing, service
 from positions.models import Order
 from positions.states import OrderStatus, Purpose
 from tests.positions.conftest import MOMENT, Desk
-from tests.positions.firm import firm
-from tests.positions.test_execution import in_threads
+from tests.positions.guard.firm import firm
+from tests.positions.helpers import in_threads
 from tradebot.core import clock
 from tradebot.core.errors import OrderRefused
 from tradebot.core.scoping import acting_for_account, detached
