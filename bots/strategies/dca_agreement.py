@@ -211,7 +211,14 @@ def _refuse_out_of_reach(percent: Decimal | None, info: ValidationInfo) -> None:
 
 def _ladder(data: dict[str, Any]) -> Ladder | None:
     """Return the ladder of validated fields, None when one of them is not valid."""
-    names = ("max_safety_orders", "price_deviation", "step_scale", "volume_scale", "safety_order_size")
+    names = (
+        "max_safety_orders",
+        "price_deviation",
+        "step_scale",
+        "volume_scale",
+        "safety_order_type",
+        "safety_order_size",
+    )
     if any(name not in data for name in names):
         return None
     return Ladder(data["max_safety_orders"], data["price_deviation"], data["step_scale"], data["volume_scale"])

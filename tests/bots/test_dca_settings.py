@@ -75,6 +75,14 @@ def test_three_presets_are_offered() -> None:
     assert [preset.name for preset in PRESETS if preset.listed] == ["conservative", "balanced", "aggressive"]
 
 
+@pytest.mark.parametrize("name", DcaSettings.model_fields)
+def test_one_setting_that_is_none_is_refused_by_its_name_whatever_else_is_set(name: str) -> None:
+    everything = {"direction": "both", "stop_loss": "50", "trailing_stop": "60", "take_profit": "5"}
+    with pytest.raises(InvalidInput) as refused:
+        DcaSettings.from_json({**everything, name: {"not": "a setting"}})
+    assert name in {str(error["field"]).split(".")[0] for error in refused.value.detail["errors"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
