@@ -128,6 +128,7 @@ class BotTemplate(OwnedModel):
 
     account_path = None
     owner_path = "owner"
+    nobodys_are_everybodys = True
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="bot_templates"

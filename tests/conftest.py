@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from django.db import connection
 
-from tradebot.core.scoping import scope_or_none
+from tradebot.core.scoping import all_accounts, scope_or_none
 
 DATABASE_FIXTURES: Final = frozenset({"db", "transactional_db"})
 STAYS: Final = frozenset({"auth_permission", "django_content_type"})
@@ -47,13 +47,16 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 
 def _deletes(style: Any, tables: Sequence[str], *, reset_sequences: bool = False, allow_cascade: bool = False) -> Any:
     quoted = {table: connection.ops.quote_name(table) for table in tables if table not in STAYS}
-    with connection.cursor() as cursor:
+    with all_accounts("tests empty the tables"), connection.cursor() as cursor:
         cursor.execute(
             " UNION ALL ".join(
                 f"SELECT '{table}' WHERE EXISTS (SELECT 1 FROM {name})" for table, name in quoted.items()
             )
         )
-        return [f"DELETE FROM {quoted[table]}" for (table,) in cursor.fetchall()]
+        deletes = [f"DELETE FROM {quoted[table]}" for (table,) in cursor.fetchall()]
+    if deletes and connection.vendor == "postgresql":
+        return ["SELECT set_config('tradebot.reason', 'tests empty the tables', true)", *deletes]
+    return deletes
 
 
 @pytest.fixture(autouse=True)

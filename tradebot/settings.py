@@ -132,6 +132,7 @@ if "sqlite3" in _database["ENGINE"]:
     _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     _database["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"tradebot-test-{_run}.sqlite3")}
 else:
+    _database["ENGINE"] = "tradebot.core.postgres"  # tells the database who acts
     # Under ASGI a request may run in any thread, so connections kept per thread would pile up: a pool per process
     # instead. It has room for a worker's threads, or for the requests and sockets that one web process works on.
     _database["CONN_MAX_AGE"] = 0

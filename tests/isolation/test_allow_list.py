@@ -49,6 +49,7 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         1,
         "what pairs and deals remember, many rows in one statement, after their accounts were held against the scope",
     ),
+    ("tradebot/core/postgres/rules.py", "cursor"): (3, "writes the database's own rules and reads its catalogue"),
     ("bots/market_needs.py", "all_accounts"): (1, "which symbols are in use: public data is fetched once for all"),
     ("bots/bot_detail.py", "detached"): (1, "who may see a bot may see who changed its settings"),
     ("bots/signals/hooks.py", "detached"): (

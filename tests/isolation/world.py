@@ -125,15 +125,18 @@ class World:
             tables = [(label, rows) for label, rows in self._tables() if rows.model._meta.db_table in self.written]
             return {label for label, rows in tables if _hash(rows) != self.untouched[label]}
 
+    def anns(self, model: type[OwnedModel]) -> Any:
+        """Return all rows of a model that are Ann's."""
+        mine = Q(pk__in=[])
+        if model.account_path:
+            mine |= Q(**{f"{model.account_path}__in": [self.shared["account"].pk, self.private["account"].pk]})
+        if model.owner_path:
+            mine |= Q(**{model.owner_path: self.ann.pk})
+        return model.objects.filter(mine)
+
     def _tables(self) -> Iterator[tuple[str, Any]]:
-        ids = [row.pk for row in (self.shared["account"], self.private["account"])]
         for model in owned_models():
-            mine = Q(pk__in=[])
-            if model.account_path:
-                mine |= Q(**{f"{model.account_path}__in": ids})
-            if model.owner_path:
-                mine |= Q(**{model.owner_path: self.ann.pk})
-            yield model._meta.label, model.objects.filter(mine)
+            yield model._meta.label, self.anns(model)
         for model in (EmailAddress, Authenticator, UserSession):
             yield model._meta.label, model._default_manager.filter(user=self.ann)
         yield "User", get_user_model().objects.filter(pk=self.ann.pk)

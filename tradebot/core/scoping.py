@@ -298,6 +298,8 @@ class OwnedModel(models.Model):
 
     account_path: str | None = "account"
     owner_path: str | None = None
+    nobodys_are_everybodys = False
+    """Whether rows without an owner are for everybody to read, by a manager of their own."""
 
     objects = OwnedManager()
 
