@@ -78,7 +78,7 @@ log = structlog.get_logger(__name__)
 
 def lock_account(account_id: int) -> Account:
     """Lock the account's row until the transaction ends and return it. Raises ForeignRow outside the bound scope."""
-    account = Account.objects.select_for_update(no_key=True).filter(pk=account_id).first()
+    account = Account.objects.select_for_update(no_key=True).editable().filter(pk=account_id).first()
     if account is None:
         raise ForeignRow("that account is outside the bound scope")
     return account

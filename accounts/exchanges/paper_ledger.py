@@ -31,7 +31,7 @@ class Overdrawn(TradebotError):
 class Ledger:
     """The balances of ``account_ids``, locked until the end of the surrounding transaction.
 
-    ``now`` is the time that entries get. Raises NotFound when the bound scope does not hold one of the accounts, or
+    ``now`` is the time that entries get. Raises NotFound when the bound scope may not change one of the accounts, or
     when one of them is not a paper account.
     """
 
@@ -40,7 +40,7 @@ class Ledger:
             raise RuntimeError("a ledger lives inside a transaction")
         self.now = now
         ids = sorted(set(account_ids))
-        accounts = Account.objects.select_for_update(no_key=True).order_by("pk").filter(pk__in=ids)
+        accounts = Account.objects.select_for_update(no_key=True).editable().order_by("pk").filter(pk__in=ids)
         self.accounts: dict[int, Account] = {row.pk: row for row in accounts if row.is_paper}
         if len(self.accounts) != len(ids):
             raise NotFound("no_paper_account", "There is no such paper account.")

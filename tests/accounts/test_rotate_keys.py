@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def stored() -> list[Any]:
-    with connection.cursor() as cursor:
+    with all_accounts("test"), connection.cursor() as cursor:
         cursor.execute("SELECT api_key, api_secret, passphrase FROM accounts_exchangecredential ORDER BY id")
         return cursor.fetchall()
 

@@ -525,7 +525,8 @@ def test_equal_settings_are_read_once_and_equal_rules_asked_once(idle_world, mon
 
 
 def test_a_row_of_an_account_outside_the_scope_is_not_written(idle_world):
-    pair = idle_world.pair(idle_world.bot())
+    bot = idle_world.bot()
+    pair = idle_world.pair(bot)
     with acting_for_account(AccountFactory().pk), pytest.raises(ForeignRow):
         memory.write(BotProduct, {pair.pk: {"last_code": "opening"}}, [idle_world.account.pk])
-    assert idle_world.pair(pair.bot).last_code == ""
+    assert idle_world.pair(bot).last_code == ""

@@ -17,6 +17,7 @@ from positions import booking
 from positions.models import Order, Position
 from positions.states import ExitReason, OrderStatus, PositionStatus, Purpose
 from tests.factories import FillFactory, OrderFactory, PositionFactory
+from tests.looking import everything
 from tradebot.core import clock
 from tradebot.core.scoping import acting_for_account, detached
 
@@ -72,7 +73,7 @@ def closed_deal(bot: Bot, product: Product, price: Decimal | int = 100, gain: st
         product=product,
         status=PositionStatus.CLOSED,
         exit_reason=ExitReason.TAKE_PROFIT,
-        deal_number=900_000 + Position._base_manager.count(),
+        deal_number=900_000 + everything(Position).count(),
         **given,
     )
     bought(deal, Purpose.BASE_ORDER, price, "1")

@@ -15,6 +15,7 @@ from bots.strategies.dca_settings import DcaSettings
 from bots.strategies.forms import field_specs
 from marketdata.models import Product
 from tests.factories import AccountFactory, BotFactory, ProductFactory
+from tests.looking import everything
 from tests.pages.dealing import SETTINGS, open_deal
 from tests.pages.markup import offences, text
 
@@ -106,16 +107,16 @@ def test_a_bot_is_made_from_the_form(browser: Client, account: Account, product:
     rule = condition() | condition(place=1, indicator="macd", operator="increasing", value="", negate="on")
     answer = browser.post("/bots/new/", sent(account, **rule), follow=True)
     assert "“New one” is ready" in text(answer)
-    bot = Bot._base_manager.get()
+    bot = everything(Bot).get()
     settings = DcaSettings.from_json(bot.settings)
     first, second = settings.open_conditions.items
     assert (first.indicator, first.value, second.indicator, second.negate) == ("rsi", 30, "macd", True)
-    assert (bot.account, bot.budget_pct, bot.split_budget) == (account, 50, True)
+    assert (bot.account_id, bot.budget_pct, bot.split_budget) == (account.pk, 50, True)
 
 
 def test_a_bot_can_start_as_it_is_made(browser: Client, account: Account, product: Product) -> None:
     browser.post("/bots/new/", sent(account, action="save_start"))
-    assert Bot._base_manager.get().is_running
+    assert everything(Bot).get().is_running
 
 
 def test_saving_an_unchanged_form_changes_nothing(browser: Client, bot: Bot) -> None:
@@ -125,13 +126,13 @@ def test_saving_an_unchanged_form_changes_nothing(browser: Client, bot: Bot) -> 
     data |= {f"s.{name}": value for name, value in draft.settings.items()}
     answer = browser.post(f"/bots/{bot.pk}/edit/", data, follow=True)
     assert "Nothing changed." in text(answer)
-    assert Bot._base_manager.get().settings_version == 1
+    assert everything(Bot).get().settings_version == 1
 
 
 def test_an_edit_is_saved_and_grows_the_version(browser: Client, bot: Bot) -> None:
     data = sent(bot.account, name="Renamed", **{"s.take_profit": "4,5"})
     browser.post(f"/bots/{bot.pk}/edit/", data)
-    changed = Bot._base_manager.get()
+    changed = everything(Bot).get()
     assert (changed.name, changed.settings["take_profit"], changed.settings_version) == ("Renamed", "4.5", 2)
 
 
@@ -176,7 +177,7 @@ def test_f23_what_is_wrong_stays_as_typed_with_the_reason_beside_it(
     assert response.status_code == 422
     assert message in response.context["draft"].errors[name]
     assert message in text(response).replace("&#x27;", "'")
-    assert not Bot._base_manager.exists()
+    assert not everything(Bot).exists()
 
 
 def test_f27_a_rung_below_the_minimum_is_refused_naming_it(browser: Client, account: Account) -> None:
@@ -191,7 +192,7 @@ def test_an_account_one_may_not_change_is_no_choice(browser: Client, account: Ac
     foreign = AccountFactory(balances={"USD": 1000})
     response = browser.post("/bots/new/", sent(account, account=foreign.pk))
     assert response.status_code == 422
-    assert not Bot._base_manager.exists()
+    assert not everything(Bot).exists()
 
 
 # Settings that came with both directions -----------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_every_new_kind_of_setting_is_saved_and_shown_again(
         "s.limit_timeout_seconds": "90",
     }
     browser.post("/bots/new/", sent(account, **BOTH, **STEPS, **more, **rules))
-    bot = Bot._base_manager.get()
+    bot = everything(Bot).get()
     settings = DcaSettings.from_json(bot.settings)
     assert [(str(step.profit_pct), str(step.share_pct)) for step in settings.take_profit_steps] == [
         ("1", "40"),
@@ -241,7 +242,7 @@ def test_every_new_kind_of_setting_is_saved_and_shown_again(
     data = sent(account, name=bot.name, **STEPS, **rules) | again
     data |= {"s.allowed_categories": ["approved", "meme"]}
     browser.post(f"/bots/{bot.pk}/edit/", data)
-    assert Bot._base_manager.get().settings_version == 1, "what the form shows is what is stored"
+    assert everything(Bot).get().settings_version == 1, "what the form shows is what is stored"
 
 
 def test_both_sides_have_a_ladder_with_their_share_of_the_budget(
@@ -318,7 +319,7 @@ def test_unsaved_settings_can_be_backtested(browser: Client, account: Account, p
 def pressed(browser: Client, account: Account, action: str, **more: Any) -> Any:
     response = browser.post("/bots/new/", sent(account, action=action, **more))
     assert response.status_code == 200
-    assert not Bot._base_manager.exists()
+    assert not everything(Bot).exists()
     return response.context["draft"]
 
 
@@ -380,7 +381,7 @@ def test_the_live_side_answers_with_ladder_checks_and_errors(
     wrong = text(browser.post("/bots/preview/", sent(account, **{"s.price_deviation": "99"})))
     assert 'id="err-price_deviation"' in wrong
     assert "Allowed are 0.1 to 20 %." in wrong
-    assert not Bot._base_manager.exists()
+    assert not everything(Bot).exists()
 
 
 def test_the_live_side_says_what_the_budget_funds(browser: Client, account: Account) -> None:
@@ -414,7 +415,7 @@ def test_a_pair_with_an_open_deal_stays_managed_when_it_is_taken_away(
     ProductFactory(symbol="ETH-USD")
     open_deal(bot, product)
     browser.post(f"/bots/{bot.pk}/edit/", sent(bot.account, symbols=["ETH-USD"]))
-    assert set(BotProduct._base_manager.values_list("product__symbol", "enabled")) == {
+    assert set(everything(BotProduct).values_list("product__symbol", "enabled")) == {
         ("BTC-USD", False),
         ("ETH-USD", True),
     }

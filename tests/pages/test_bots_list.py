@@ -23,6 +23,7 @@ from tests.factories import (
     ReplayRunFactory,
     UserFactory,
 )
+from tests.looking import everything
 from tests.pages.dealing import MOST_QUERIES, SETTINGS, closed_deal, open_deal, queries_of
 from tests.pages.markup import offences, text
 from tradebot.core import clock
@@ -46,7 +47,7 @@ def bot(account: Account, product: Product) -> Bot:
 
 
 def fresh(bot: Bot) -> Bot:
-    return Bot._base_manager.get(pk=bot.pk)
+    return everything(Bot).get(pk=bot.pk)
 
 
 # The list -----------------------------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ def test_an_orphaned_bot_is_given_an_account(browser: Client, trader: User, acco
     page = text(browser.get(f"/bots/{bot.pk}/"))
     assert "has no account" in page
     browser.post(f"/bots/{bot.pk}/assign/", {"account": account.pk})
-    assert fresh(bot).account == account
+    assert fresh(bot).account_id == account.pk
     assert browser.post(f"/bots/{bot.pk}/assign/", {"account": "x"}).status_code == 404
     assert browser.post(f"/bots/{bot.pk}/assign/", {"account": AccountFactory().pk}).status_code == 404
 
@@ -343,7 +344,7 @@ def test_a_replay_that_is_over_does_not_say_running(browser: Client, trader: Use
     run = ReplayRunFactory(account=account, bot=bot, status="running", finished_at=None)
     browser.post("/accounts/switch/", {"account": account.pk})
     assert "Running" in text(browser.get(f"/bots/{bot.pk}/"))
-    ReplayRun._base_manager.filter(pk=run.pk).update(status="finished")
+    everything(ReplayRun).filter(pk=run.pk).update(status="finished")
     for path in (f"/bots/{bot.pk}/", "/bots/"):
         page = text(browser.get(path))
         assert "Replay finished" in page
@@ -409,7 +410,7 @@ def test_a_bot_is_cloned_and_copied_to_another_account(browser: Client, trader: 
     assert f'<option value="{bot.account_id}"' not in page
     answer = browser.post(f"/bots/{bot.pk}/copy/", {"account": other.pk}, follow=True)
     assert "“Dip ladder 3” is ready and stopped." in text(answer)
-    assert Bot._base_manager.filter(account=other).count() == 1
+    assert everything(Bot).filter(account=other).count() == 1
     refused = browser.post(f"/bots/{bot.pk}/copy/", {"account": bot.account_id})
     assert (refused.status_code, "on this account already" in text(refused)) == (422, True)
     assert browser.post(f"/bots/{bot.pk}/copy/", {"account": AccountFactory().pk}).status_code == 404
@@ -432,7 +433,7 @@ def test_a_bot_is_imported_from_a_file_and_from_text(browser: Client, bot: Bot, 
     assert "at most 256 KB" in text(browser.post("/bots/import/", {"account": account.pk, "file": large}))
     foreign = AccountFactory()
     assert browser.post("/bots/import/", {"account": foreign.pk, "document": exported}).status_code == 404
-    assert Bot._base_manager.count() == 3
+    assert everything(Bot).count() == 3
 
 
 def test_all_deals_are_sold_or_cancelled_after_a_look_at_them(browser: Client, account: Account) -> None:
@@ -450,7 +451,7 @@ def test_all_deals_are_sold_or_cancelled_after_a_look_at_them(browser: Client, a
         assert response.context["preview"].count == 1
     answer = browser.post(f"/bots/{bot.pk}/cancel-all/", {"stop": "on"})
     assert "1 of 1 cancelled." in text(answer)
-    assert Position._base_manager.get(pk=deal.pk).status == "cancelled"
+    assert everything(Position).get(pk=deal.pk).status == "cancelled"
     assert not fresh(bot).is_running
     assert "no open deal" in text(browser.get(f"/bots/{bot.pk}/sell-all/"))
 
@@ -496,5 +497,5 @@ def test_the_number_of_queries_does_not_grow_with_a_bots_pairs_and_deals(
     for pair in pairs[4:]:
         open_deal(bot, pair)
         DecisionFactory(bot=bot, product=pair)
-    assert Position._base_manager.count() == 50
+    assert everything(Position).count() == 50
     assert queries_of(browser, f"/bots/{bot.pk}/") == few <= MOST_QUERIES + 28

@@ -18,6 +18,7 @@ from positions.execution import Intent
 from positions.models import Position
 from positions.states import Direction, PositionStatus, Purpose
 from tests.factories import BotFactory, DecisionFactory, MembershipFactory, OrderFactory, ProductFactory, UserFactory
+from tests.looking import everything
 from tests.pages.dealing import SETTINGS, closed_deal, open_deal
 from tests.pages.markup import offences, text
 from tradebot.core import clock
@@ -57,7 +58,7 @@ def deal(account: Account, product: Product) -> Position:
 
 
 def fresh(deal: Position) -> Position:
-    return Position._base_manager.select_related("product").get(pk=deal.pk)
+    return everything(Position).select_related("product").get(pk=deal.pk)
 
 
 def ask() -> Decimal:
@@ -324,7 +325,7 @@ def test_resting_orders_say_who_placed_them_and_what_is_left(browser: Client, ac
 def test_a_member_sees_on_the_time_line_who_changed_what(browser: Client, client: Client, deal: Position) -> None:
     browser.post(f"/deals/{deal.pk}/settings/", settings_form(browser, deal, **{"s.stop_loss": "18"}))
     olga: User = UserFactory()
-    MembershipFactory(account=fresh(deal).account, user=olga, role=Membership.Role.OBSERVER)
+    MembershipFactory(account=deal.account, user=olga, role=Membership.Role.OBSERVER)
     client.force_login(olga)
     page = text(client.get(f"/deals/{deal.pk}/"))
     assert "Stop loss: 20 % → 18 %" in page

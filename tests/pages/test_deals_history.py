@@ -15,6 +15,7 @@ from marketdata.models import Product
 from positions.models import Position
 from positions.states import OrderStatus, PositionStatus
 from tests.factories import BotFactory, OrderFactory, PositionFactory, ProductFactory, UserFactory
+from tests.looking import everything
 from tests.pages.dealing import MOST_QUERIES, closed_deal, open_deal, queries_of
 from tests.pages.markup import offences, text
 from tradebot.core import clock
@@ -34,7 +35,7 @@ def bot(account: Account, product: Product) -> Bot:
 
 def failed_attempt(bot: Bot, product: Product, error: str) -> Position:
     deal = PositionFactory(bot=bot, product=product, closed=True)
-    Position._base_manager.filter(pk=deal.pk).update(status=PositionStatus.FAILED, deal_number=None, last_error=error)
+    everything(Position).filter(pk=deal.pk).update(status=PositionStatus.FAILED, deal_number=None, last_error=error)
     return deal
 
 

@@ -22,6 +22,7 @@ from tests.factories import (
     ProductFactory,
     UserFactory,
 )
+from tests.looking import everything
 from tests.pages.dealing import MOST_QUERIES, SETTINGS, bought, open_deal, queries_of, recompute
 from tests.pages.markup import offences, text
 from tradebot.core.scoping import all_accounts
@@ -171,7 +172,7 @@ def test_somebody_elses_deals_are_not_there(client: Client, bot: Bot, product: P
     paths = ["", "chart/", "close/", "cancel/", "orders.csv", "orders.json"]
     assert {client.get(f"/deals/{deal.pk}/{path}").status_code for path in paths} == {404}
     assert client.post(f"/deals/{deal.pk}/note/", {"notes": "mine"}).status_code == 404
-    assert not Position._base_manager.get(pk=deal.pk).notes
+    assert not everything(Position).get(pk=deal.pk).notes
 
 
 @pytest.mark.parametrize("path", ["/deals/", "/history/", "/history/?tab=failed", "/orders/", "/history/export.csv"])

@@ -22,6 +22,7 @@ from positions.models import Position
 from positions.states import Direction, OrderStatus, OrderType, PositionStatus, Purpose, Side
 from positions.templatetags.deals import said
 from tests.factories import BotFactory, DecisionFactory, OrderFactory, PositionFactory, ProductFactory
+from tests.looking import everything
 from tests.pages.dealing import MOST_QUERIES, SETTINGS, closed_deal, open_deal, queries_of
 from tests.pages.markup import offences, text
 from tradebot.core.scoping import acting_for_account
@@ -81,7 +82,7 @@ def test_a_closed_deal_shows_its_result_and_offers_nothing_to_do(browser: Client
 
 def test_f6_an_attempt_that_failed_says_why_and_has_no_number(browser: Client, bot: Bot, product: Product) -> None:
     failed = PositionFactory(bot=bot, product=product, closed=True)
-    Position._base_manager.filter(pk=failed.pk).update(
+    everything(Position).filter(pk=failed.pk).update(
         status=PositionStatus.FAILED, deal_number=None, error_code="insufficient_funds", last_error="90 USD was free"
     )
     page = text(browser.get(f"/deals/{failed.pk}/"))
@@ -163,7 +164,7 @@ def test_f21_closing_shows_the_slippage_first_and_really_closes(browser: Client,
     assert text(page).index("Keep the deal") < text(page).index("on paper</button>")  # the safe way out comes first
     answer = browser.post(f"/deals/{filled.pk}/close/", follow=True)
     assert "The deal is closed." in text(answer)
-    filled = Position._base_manager.get(pk=filled.pk)
+    filled = everything(Position).get(pk=filled.pk)
     assert (filled.status, filled.exit_reason) == (PositionStatus.CLOSED, "manual")
     again = browser.post(f"/deals/{filled.pk}/close/", follow=True)
     assert "[position_ended]" in text(again)
@@ -185,7 +186,7 @@ def test_f22_cancelling_keeps_the_coins_and_ends_the_resting_orders(browser: Cli
     assert "stay in the account" in text(browser.get(f"/deals/{filled.pk}/cancel/"))
     answer = browser.post(f"/deals/{filled.pk}/cancel/", follow=True)
     assert "Its coins stay in the account." in text(answer)
-    filled = Position._base_manager.get(pk=filled.pk)
+    filled = everything(Position).get(pk=filled.pk)
     assert filled.status == PositionStatus.CANCELLED
     with acting_for_account(filled.account_id):
         assert set(filled.orders.values_list("purpose", "status")) == {

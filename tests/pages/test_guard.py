@@ -24,6 +24,7 @@ from tests.factories import (
     PropGuardStateFactory,
     UserFactory,
 )
+from tests.looking import everything
 from tests.pages.markup import offences, text
 from tradebot.core import clock
 from tradebot.core.scoping import all_accounts
@@ -110,7 +111,7 @@ def test_f23_a_limit_that_cannot_be_is_refused_at_its_field(
     shown = browser.post(reverse("guard_limits", args=[account.pk]), {**LIMITS, field: value})
     assert shown.status_code == 422
     assert complaint in text(shown)
-    assert not PropGuardRules._base_manager.filter(enabled=True).exists()
+    assert not everything(PropGuardRules).filter(enabled=True).exists()
 
 
 def test_a_stop_by_hand_takes_the_typed_name(browser: Client, account: Account, page: str) -> None:
@@ -273,7 +274,7 @@ def test_the_api_stops_and_releases(api: APIClient, account: Account, page: str)
     assert (stopped["status"], stopped["state"]["kill_reason"]) == ("stopped", "manual")
     early = api.post(f"{at}release/", {"confirm": account.name}, format="json")
     assert (early.status_code, early.json()["code"]) == (400, "still_closing")
-    PropGuardState._base_manager.update(settled_at=clock.now())
+    everything(PropGuardState).update(settled_at=clock.now())
     released = api.post(f"{at}release/", {"confirm": account.name}, format="json")
     assert released.json()["status"] == "on"
 

@@ -25,6 +25,7 @@ from tests.factories import (
     UnmatchedFillFactory,
     UserFactory,
 )
+from tests.looking import everything
 from tests.pages.markup import offences, text
 from tests.venue.keys import make_key
 from tests.venue.server import FakeVenue
@@ -185,7 +186,7 @@ def test_arming_without_a_second_factor_is_refused(browser: Client, live: Accoun
 
 
 def test_disarming_is_one_click(browser: Client, live: Account) -> None:
-    Account._base_manager.filter(pk=live.pk).update(trading_state="armed")
+    everything(Account).filter(pk=live.pk).update(trading_state="armed")
     page = browser.post(reverse("account_disarm", args=[live.pk]), follow=True)
     assert "Main is read-only" in text(page)
 

@@ -18,6 +18,7 @@ from accounts.models import Account, PaperEntry
 from bots.models import Bot
 from positions.models import Order, Position
 from tests.factories import ActionKeyFactory
+from tests.looking import everything
 from tests.pages.markup import text
 from tests.pages.test_deals_actions import deal, fresh, product  # noqa: F401 (fixtures)
 from tradebot.core import clock, once, once_pages
@@ -60,7 +61,7 @@ def said(browser: Client, answer: Any) -> str:
 
 
 def orders(deal: Position) -> int:
-    return Order._base_manager.filter(position=deal).count()
+    return everything(Order).filter(position=deal).count()
 
 
 def test_adding_twice_with_one_form_adds_once(browser: Client, deal: Position) -> None:
@@ -204,7 +205,7 @@ def test_one_that_takes_longer_is_said_to_be_under_way(
 
 def test_one_that_was_cut_off_is_told_by_what_it_did(browser: Client, account: Account, deal: Position) -> None:
     to, sent = f"/deals/{deal.pk}/add-funds/", {FIELD: "k", "amount": "50"}
-    order = Order._base_manager.get(position=deal)
+    order = everything(Order).get(position=deal)
     under_way(account, to, sent, lease_until=clock.now(), did=f"order {order.pk}\n")
     shown = said(browser, browser.post(to, sent))
     assert f"What it did: base order (order {order.pk}) of BTC-USD: filled" in shown

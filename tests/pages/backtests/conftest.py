@@ -11,6 +11,7 @@ from bots.models import Bot
 from marketdata.models import Product
 from tests.bots.recordings import SETTINGS, WAVE, recording
 from tests.factories import AccountFactory, BotFactory
+from tests.looking import everything
 from tests.pages.backtests.asking import typed, work
 
 
@@ -33,6 +34,6 @@ def run(browser: Client, bot: Bot) -> Backtest:
     response = browser.post("/backtests/new/", typed(origin=f"bot:{bot.pk}", **{"r.name": "Waves"}))
     assert response.status_code == 302, response.context["draft"].errors
     work()
-    found: Backtest = Backtest._base_manager.get()
+    found: Backtest = everything(Backtest).get()
     assert (found.status, found.error) == ("finished", "")
     return found

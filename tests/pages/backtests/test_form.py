@@ -15,6 +15,7 @@ from bots.models import Bot
 from marketdata.models import HistoryDownload, Product
 from tests.bots.recordings import WAVE, recording
 from tests.factories import HistoryDownloadFactory, ProductFactory
+from tests.looking import everything
 from tests.pages.backtests.asking import typed
 from tests.pages.markup import offences, text
 from tests.pages.test_bots_form import condition, sent
@@ -50,7 +51,7 @@ def test_an_unsaved_bot_form_is_tried_as_it_is(browser: Client, account: Account
     rule = condition()
     response = browser.post("/backtests/new/", sent(account, name="Unsaved", action="backtest", **rule))
     assert response.status_code == 200
-    assert not Bot._base_manager.exists()
+    assert not everything(Bot).exists()
     form = response.context["form"]
     assert form.draft.name == "Unsaved"
     assert form.draft.exchange == "simulated"  # the account's market
@@ -118,14 +119,19 @@ def test_settings_that_cannot_run_are_named_and_not_started(
     response = browser.post("/backtests/new/", data)
     assert response.status_code == 422
     assert "These settings cannot run yet" in text(response)
-    assert not Backtest._base_manager.exists()
+    assert not everything(Backtest).exists()
 
 
 def test_a_backtest_is_asked_for_without_scripts(browser: Client, bot: Bot) -> None:
     response = browser.post("/backtests/new/", typed(origin=f"bot:{bot.pk}"))
-    run = Backtest._base_manager.get()
+    run = everything(Backtest).get()
     assert response["Location"] == f"/backtests/{run.pk}/"
-    assert (run.bot, run.maker_fee_pct, run.budget_pct, run.balances) == (bot, run.maker_fee_pct, 100, {"USD": "1000"})
+    assert (run.bot_id, run.maker_fee_pct, run.budget_pct, run.balances) == (
+        bot.pk,
+        run.maker_fee_pct,
+        100,
+        {"USD": "1000"},
+    )
     assert str(run.maker_fee_pct).startswith("0.4")
     assert run.settings["take_profit"] == "1"
 
@@ -158,7 +164,7 @@ def test_what_is_wrong_stays_as_typed_with_the_reason_beside_it(
     assert message in draft.errors[field]
     assert draft.slippage == changes.get("r.slippage", "0")
     assert message in text(response).replace("&#x27;", "'")
-    assert not Backtest._base_manager.exists()
+    assert not everything(Backtest).exists()
 
 
 def test_pairs_ranges_and_settings_change_by_round_trips(browser: Client, bot: Bot) -> None:
@@ -182,7 +188,7 @@ def test_pairs_ranges_and_settings_change_by_round_trips(browser: Client, bot: B
     recent = pressed("range:30")
     assert recent.span() is not None
     assert recent.span()[1] - recent.span()[0] in (30 * 86_400, 31 * 86_400)  # type: ignore[index]
-    assert not Backtest._base_manager.exists()
+    assert not everything(Backtest).exists()
 
 
 def test_quick_ranges_take_the_time_that_all_pairs_have() -> None:
@@ -204,12 +210,12 @@ def test_missing_candles_are_said_and_fetched_from_the_form(browser: Client, acc
     assert {row.state for row in page.context["form"].coverage} == {"none"}
     assert "Download missing history" in text(page)
     asked = browser.post("/backtests/new/", data | {"action": "download"})
-    assert HistoryDownload._base_manager.exists()
+    assert everything(HistoryDownload).exists()
     assert asked.context["form"].is_loading
     assert "<progress" in text(asked)
     assert "Download missing history" not in text(asked)  # it is on its way
     again = browser.post("/backtests/new/", data | {"action": "download"})
-    assert HistoryDownload._base_manager.count() == len(again.context["form"].coverage)
+    assert everything(HistoryDownload).count() == len(again.context["form"].coverage)
 
 
 def test_a_recording_has_nothing_to_download(browser: Client, bot: Bot) -> None:
@@ -224,6 +230,6 @@ def test_downloads_are_listed_cancelled_and_forgotten(browser: Client, trader: U
     assert offences(page) == []
     assert "<progress" in text(page)
     browser.post(f"/backtests/history/{row.pk}/cancel/")
-    assert HistoryDownload._base_manager.get().status == "cancelled"
+    assert everything(HistoryDownload).get().status == "cancelled"
     browser.post(f"/backtests/history/{row.pk}/remove/")
-    assert not HistoryDownload._base_manager.exists()
+    assert not everything(HistoryDownload).exists()

@@ -23,6 +23,7 @@ from tests.factories import (
     SweepPointFactory,
     UserFactory,
 )
+from tests.looking import everything
 from tests.pages.backtests.asking import typed, work
 from tests.pages.dealing import MOST_QUERIES, queries_of
 from tests.pages.markup import offences, text
@@ -55,7 +56,7 @@ def test_a_waiting_run_shows_how_far_it_is_and_can_be_cancelled(browser: Client,
     listed = text(browser.get("/backtests/"))
     assert f'hx-select-oob="#poll,#job-{run.pk}"' in listed
     browser.post(f"/backtests/{run.pk}/cancel/")
-    assert Backtest._base_manager.get().status == "cancelled"
+    assert everything(Backtest).get().status == "cancelled"
     assert "The run was cancelled" in text(browser.get(f"/backtests/{run.pk}/"))
     assert "hx-trigger" not in text(browser.get("/backtests/")).split('id="poll"')[1].split(">")[0]
 
@@ -94,7 +95,7 @@ def test_the_pages_cost_the_same_however_many_deals_there_are(browser: Client, r
             )
             for n in range(120)
         ]
-        BacktestDeal._base_manager.bulk_create(made)
+        everything(BacktestDeal).bulk_create(made)
     after = queries_of(browser, f"/backtests/{run.pk}/")
     assert after == before
     assert after <= MOST_QUERIES
@@ -134,7 +135,7 @@ def test_deals_are_paged_sorted_and_narrowed(browser: Client, trader: User) -> N
 
 
 def test_a_deal_opens_its_fills_in_place_and_as_a_page(browser: Client, run: Backtest) -> None:
-    deal = BacktestDeal._base_manager.order_by("number").first()
+    deal = everything(BacktestDeal).order_by("number").first()
     assert deal is not None
     path = f"/backtests/{run.pk}/deals/{deal.number}/"
     page = browser.get(path)
@@ -182,8 +183,8 @@ def test_the_settings_become_a_stopped_bot_on_the_chosen_account(
 ) -> None:
     ProductFactory()
     response = browser.post(f"/backtests/{run.pk}/bot/", {"account": account.pk, "name": "From waves"}, follow=True)
-    made = Bot._base_manager.get(name="From waves")
-    assert (made.account, made.status, made.settings["take_profit"]) == (account, "stopped", "1")
+    made = everything(Bot).get(name="From waves")
+    assert (made.account_id, made.status, made.settings["take_profit"]) == (account.pk, "stopped", "1")
     assert "“From waves” is ready on Practice, stopped" in text(response)
     refused = browser.post(f"/backtests/{run.pk}/bot/", {"account": account.pk, "name": "From waves"}, follow=True)
     assert "No bot was made: Another bot is already called" in text(refused)
@@ -202,7 +203,7 @@ def test_results_are_exported_and_deleted(browser: Client, run: Backtest) -> Non
     assert browser.get(f"/backtests/{run.pk}/export/secrets/").status_code == 404
     response = browser.post(f"/backtests/{run.pk}/delete/", follow=True)
     assert "“Waves” is deleted." in text(response)
-    assert not Backtest._base_manager.exists()
+    assert not everything(Backtest).exists()
 
 
 def test_a_run_is_repeated_with_changes_from_what_it_was(browser: Client, run: Backtest) -> None:
@@ -212,7 +213,7 @@ def test_a_run_is_repeated_with_changes_from_what_it_was(browser: Client, run: B
     assert response.context["form"].parsed.to_json() == run.settings
     again = browser.post("/backtests/new/", typed(origin=f"backtest:{run.pk}"))
     work()
-    copy = Backtest._base_manager.exclude(pk=run.pk).get()
+    copy = everything(Backtest).exclude(pk=run.pk).get()
     assert again["Location"] == f"/backtests/{copy.pk}/"
     assert copy.fingerprint == run.fingerprint
 
@@ -237,7 +238,7 @@ def test_runs_are_compared_with_the_best_marked_in_words(browser: Client, run: B
         bot.save()
     browser.post("/backtests/new/", typed(origin=f"bot:{bot.pk}", **{"r.name": "Higher", "r.taker": "0.1"}))
     work()
-    other = Backtest._base_manager.exclude(pk=run.pk).get()
+    other = everything(Backtest).exclude(pk=run.pk).get()
     response = browser.get(f"/backtests/compare/?run={run.pk}&run={other.pk}")
     assert offences(response) == []
     comparison = response.context["comparison"]
@@ -310,4 +311,4 @@ def test_what_others_tried_is_not_there(browser: Client, account: Account) -> No
     assert browser.post("/backtests/new/", typed(origin=f"backtest:{run.pk}")).status_code == 404
     for path in ("/backtests/", "/backtests/sweeps/", "/backtests/history/", f"/backtests/compare/?run={run.pk}"):
         assert "Secret" not in text(browser.get(path))
-    assert SweepPoint._base_manager.filter(pk=point.pk).exists()
+    assert everything(SweepPoint).filter(pk=point.pk).exists()

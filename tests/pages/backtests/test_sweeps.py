@@ -13,6 +13,7 @@ from bots.backtesting.models import Backtest, Sweep
 from bots.models import Bot
 from tests.bots.recordings import SETTINGS
 from tests.factories import ProductFactory, SweepFactory, SweepPointFactory
+from tests.looking import everything
 from tests.pages.backtests.asking import typed, work
 from tests.pages.dealing import MOST_QUERIES, queries_of
 from tests.pages.markup import offences, text
@@ -68,7 +69,7 @@ def test_a_sweep_is_asked_for_tried_and_read(browser: Client, bot: Bot, account:
     assert "Take profit" in text(page)
     response = browser.post("/backtests/sweeps/new/", varied(origin=f"bot:{bot.pk}"))
     assert response.status_code == 302, response.context["draft"].errors
-    sweep = Sweep._base_manager.get()
+    sweep = everything(Sweep).get()
     assert "0 of 6 done" in text(browser.get(f"/backtests/sweeps/{sweep.pk}/"))
     work()
     result = browser.get(f"/backtests/sweeps/{sweep.pk}/")
@@ -81,13 +82,13 @@ def test_a_sweep_is_asked_for_tried_and_read(browser: Client, bot: Bot, account:
     best = found.points[0].point
     opened = browser.post(f"/backtests/sweeps/points/{best.pk}/open/")
     assert opened["Location"].startswith("/backtests/")
-    assert Backtest._base_manager.get().settings["take_profit"] == str(best.values["take_profit"])
+    assert everything(Backtest).get().settings["take_profit"] == str(best.values["take_profit"])
     browser.post(f"/backtests/sweeps/points/{best.pk}/bot/", {"account": account.pk, "name": "Best"})
-    assert Bot._base_manager.get(name="Best").settings["take_profit"] == str(best.values["take_profit"])
+    assert everything(Bot).get(name="Best").settings["take_profit"] == str(best.values["take_profit"])
     again = browser.get(f"/backtests/sweeps/new/?sweep={sweep.pk}")
     assert again.context["sweep"].parameters[1].values == "1, 2"
     browser.post(f"/backtests/sweeps/{sweep.pk}/delete/")
-    assert not Sweep._base_manager.exists()
+    assert not everything(Sweep).exists()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_sweep_that_cannot_run_keeps_what_was_typed(
     assert response.status_code == 422
     assert response.context["draft"].errors[field]
     assert response.context["sweep"].parameters[1].values == "1, 2"
-    assert not Sweep._base_manager.exists()
+    assert not everything(Sweep).exists()
 
 
 def test_a_winner_that_fails_on_the_part_held_out_is_called_overfitted(browser: Client, trader: User) -> None:
