@@ -232,6 +232,32 @@ def test_another_indicator_chosen_during_a_step_is_drawn_and_saved(ida: Person, 
     assert ida.trouble == []
 
 
+def test_an_answer_never_meets_a_form_whose_parts_it_does_not_know(ida: Person, site: Serving) -> None:
+    page = new_bot(ida, "Two parts")
+    held = Held(page, "/bots/new/")
+    held.pressed(page.get_by_role("button", name="+ ETH-USD", exact=True).click)  # brings new rules with the new pairs
+    removes(page).first.click()  # of the rules that are about to go
+    held.let_go()
+    held.let_go()
+    expect(removes(page)).to_have_count(0)
+    assert ida.trouble == []
+    expect(page.locator("input[name=symbols]")).to_have_count(2)
+
+
+def test_a_preview_that_was_under_way_does_not_come_onto_a_form_that_has_changed(ida: Person) -> None:
+    page = new_bot(ida, "Late preview")
+    preview, steps = Held(page, "/bots/preview/"), Held(page, "/bots/new/")
+    preview.pressed(lambda: page.fill("#s_take_profit", "1.7"))
+    steps.pressed(removes(page).first.click)
+    steps.let_go()
+    expect(removes(page)).to_have_count(0)
+    preview.let_go()
+    preview.pressed(lambda: page.fill("#s_take_profit", "x"))
+    preview.let_go()
+    expect(page.locator("#side")).to_contain_text("Fix:")
+    assert ida.trouble == []
+
+
 def test_the_button_says_whose_money_moves_before_it_is_obeyed(ida: Person, site: Serving) -> None:
     live = add_live_account(site)
     page = new_bot(ida, "Whose money")
