@@ -101,7 +101,7 @@ const CENTS = ["USD", "EUR", "GBP", "CHF", "CAD", "AUD", "SGD", "USDC", "USDT", 
 const rounded = (text, currency) => Number(text).toFixed(CENTS.includes(currency) ? 2 : 8);
 const make = (tag, className, text) => Object.assign(document.createElement(tag), { className, textContent: text ?? "" });
 
-function toast(title, line, { paper, kind = "", href, action = "Open the deal", result, stays = false }) {
+export function toast(title, line, { paper, kind = "", href, action = "Open the deal", result, stays = false }) {
   const place = document.getElementById("toasts");
   if (!place) return;
   const box = make("div", `tb-toast ${kind}${paper ? " paper" : ""}`);

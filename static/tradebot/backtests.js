@@ -1,6 +1,7 @@
 // Backtests: a cursor over the curves, candles with deals in windows, fills that open below their row.
 // Pages are complete without: curves are drawn by the server, tables have every figure.
 import { candles, color, fmt, signed, zoneOf } from "./charts.js";
+import { inSteps } from "./steps.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const json = (id) => JSON.parse(document.getElementById(id)?.textContent ?? "null");
@@ -193,24 +194,5 @@ for (const name of ["htmx:afterSettle", "htmx:oobAfterSwap"]) document.addEventL
 // What the socket tells of a run's progress renews the parts that wait for it; without it they ask by themselves.
 document.body.addEventListener("task", () => document.querySelectorAll("[data-task]").forEach((element) => window.htmx?.trigger(element, "task-told")));
 
-// What is typed while the form is on its way to the server and back stays as it was typed.
-const typing = "input:not([type=hidden]):not([type=checkbox]):not([type=radio]), textarea";
-let sent = null;
-document.body.addEventListener("htmx:beforeRequest", (event) => {
-  const form = document.getElementById("run-form");
-  if (!form || event.detail.target?.id !== "run-parts") return;
-  sent = new Map([...form.querySelectorAll(typing)].filter((field) => field.name).map((field) => [field.name, field.value]));
-});
-document.body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target?.id !== "run-parts" || !sent) return;
-  const since = [...event.detail.target.querySelectorAll(typing)].filter((field) => sent.has(field.name) && sent.get(field.name) !== field.value);
-  const kept = since.map((field) => [field.name, field.value]);
-  sent = null;
-  if (!kept.length) return;
-  document.body.addEventListener("htmx:afterSwap", () => {
-    for (const [name, value] of kept) {
-      const field = document.querySelector(`#run-parts [name="${CSS.escape(name)}"]`);
-      if (field) field.value = value;
-    }
-  }, { once: true });
-});
+const form = document.getElementById("run-form");
+if (form) inSteps(form);

@@ -1,7 +1,10 @@
 // The bot form: hides settings without effect, lets Enter add a pair. Everything is computed by the server, and without
 // scripts the form's own buttons do the same by a round trip.
 
+import { inSteps } from "./steps.js";
+
 const form = document.getElementById("bot-form");
+inSteps(form);
 
 /** What is chosen in a setting: a word, or "true" for a switch that is on. */
 const chosen = (control) => (control.type === "checkbox" ? (control.checked ? "true" : "") : control.value);
