@@ -322,10 +322,12 @@ def test_resting_orders_say_who_placed_them_and_what_is_left(browser: Client, ac
     assert f"/deals/{deal.pk}/limit-close/cancel/" not in page  # the machine's own, not a person's
 
 
-def test_a_member_sees_on_the_time_line_who_changed_what(browser: Client, client: Client, deal: Position) -> None:
+def test_a_member_sees_on_the_time_line_who_changed_what(
+    browser: Client, client: Client, account: Account, deal: Position
+) -> None:
     browser.post(f"/deals/{deal.pk}/settings/", settings_form(browser, deal, **{"s.stop_loss": "18"}))
     olga: User = UserFactory()
-    MembershipFactory(account=deal.account, user=olga, role=Membership.Role.OBSERVER)
+    MembershipFactory(account=account, user=olga, role=Membership.Role.OBSERVER)
     client.force_login(olga)
     page = text(client.get(f"/deals/{deal.pk}/"))
     assert "Stop loss: 20 % → 18 %" in page
