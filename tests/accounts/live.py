@@ -13,7 +13,9 @@ from django.test import override_settings
 
 from accounts.exchanges.base import NewOrder, OrderRef
 from accounts.exchanges.factory import venue_of
+from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
+from marketdata.wire.venues import Allowance, Rate
 from tests.factories import AccountFactory, ExchangeCredentialFactory
 from tests.venue.keys import ApiKey
 from tests.venue.server import FakeVenue
@@ -24,6 +26,8 @@ from tradebot.core.words import OrderType, Side
 
 D = Decimal
 ADDRESSES = ("COINBASE_URL", "BINANCE_URL", "BYBIT_URL")
+PLENTY = Allowance(Rate(10_000), Rate(10_000), Rate(10_000))
+"""The venues' own limits would make the suite wait; ``test_limits`` is about those."""
 
 
 def live_account(key: ApiKey, exchange: str = "coinbase", **fields: Any) -> Account:
@@ -44,6 +48,13 @@ def venue_for(account: Account) -> Any:
     """Return the account's venue, made in a scope of its own."""
     with acting_for_account(account.pk):
         return venue_of(account)
+
+
+def unhurried(account: Account, url: str) -> Any:
+    """Return the account's venue, at which requests need not wait for one another from now on."""
+    venue = venue_for(account)
+    venue.connection.limiter = KeyLimiter(url, "key", PLENTY)
+    return venue
 
 
 def buy(symbol: str = "BTC-USD", **fields: Any) -> NewOrder:

@@ -12,10 +12,8 @@ from uuid import uuid4
 import pytest
 
 from accounts.exchanges.base import NewOrder, OrderRef
-from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
-from marketdata.wire.venues import Allowance, Rate
-from tests.accounts.live import fake_venue, live_account, ref_of, venue_for
+from tests.accounts.live import fake_venue, live_account, ref_of, unhurried
 from tests.venue.server import FakeVenue
 from tradebot.core import clock
 from tradebot.core.errors import VenueDenied, VenueRejected, VenueThrottled, VenueUnavailable, VenueUnknown
@@ -25,7 +23,6 @@ from tradebot.core.words import MarginMode, OrderStatus, OrderType, Side
 pytestmark = pytest.mark.django_db
 D = Decimal
 PERP = "BTC-USDT-PERP"
-PLENTY = Allowance(Rate(10_000), Rate(10_000), Rate(10_000))
 LATELY = timedelta(minutes=5)
 
 
@@ -53,8 +50,7 @@ def bybit() -> Iterator[Bybit]:
 def _bybit(fake: FakeVenue, **permissions: bool) -> Iterator[Bybit]:
     key = fake.add_account("ann", {"USDT": "10000", "BTC": "1"}, algorithm="HMAC", **permissions)
     account = live_account(key, "bybit")
-    venue = venue_for(account)
-    venue.connection.limiter = KeyLimiter(fake.url, "key", PLENTY)
+    venue = unhurried(account, fake.url)
     with acting_for_account(account.pk):
         yield Bybit(fake, account, venue)
 

@@ -13,14 +13,12 @@ from django.test import override_settings
 from pytest_httpserver import HTTPServer
 
 from accounts.exchanges.base import Balance, NewOrder, OrderRef
-from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
 from marketdata import sources
 from marketdata.sources.limiter import AddressLimiter
-from marketdata.wire.venues import Allowance, Rate
 from tests.accounts import answers
 from tests.accounts.answers import CLIENT_ID, Scripted, bybit, kraken, okx
-from tests.accounts.live import venue_for
+from tests.accounts.live import PLENTY, unhurried
 from tests.factories import AccountFactory, ExchangeCredentialFactory
 from tradebot.core.crypto import Secret
 from tradebot.core.errors import (
@@ -35,7 +33,6 @@ from tradebot.core.words import OrderStatus, OrderType, Side
 pytestmark = pytest.mark.django_db
 
 ID = UUID(CLIENT_ID)
-PLENTY = Allowance(Rate(10_000), Rate(10_000), Rate(10_000))
 QUOTE = {"kraken": "USD", "bybit": "USDT", "okx": "USDT"}
 ANSWERS = {"kraken": answers.KRAKEN_ANSWERS, "bybit": answers.BYBIT_ANSWERS, "okx": answers.OKX_ANSWERS}
 ORDER_ID = {"kraken": "OQCLML-BW3P3-BUCMWZ", "bybit": "1523347543495541248", "okx": "312269865356374016"}
@@ -53,9 +50,7 @@ class Case:
     def __init__(self, slug: str, scripted: Scripted, account: Account) -> None:
         self.slug, self.scripted, self.account = slug, scripted, account
         self.symbol = f"BTC-{QUOTE[slug]}"
-        self.venue: Any = venue_for(account)
-        # The venues' own limits would make the suite wait; test_limits is about those.
-        self.venue.connection.limiter = KeyLimiter(scripted.url, "key", PLENTY)
+        self.venue: Any = unhurried(account, scripted.url)
         sources.get(slug).limiter = AddressLimiter(scripted.url, PLENTY.public)  # type: ignore[attr-defined]
 
     def unknown(self, then: Any = None) -> None:

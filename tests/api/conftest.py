@@ -37,8 +37,7 @@ class People:
     account: Account
 
 
-@pytest.fixture
-def people(db: None) -> People:
+def make_people() -> People:
     ann, bob, manager, observer = UserFactory.create_batch(4)
     account = AccountFactory(owner=ann, is_default=True, balances={"USD": 10_000, "BTC": 1})
     PaperTermsFactory(account=account)
@@ -46,3 +45,8 @@ def people(db: None) -> People:
     MembershipFactory(account=account, user=manager, role=Membership.Role.MANAGER)
     MembershipFactory(account=account, user=observer, role=Membership.Role.OBSERVER)
     return People(ann, bob, manager, observer, account)
+
+
+@pytest.fixture
+def people(db: None) -> People:
+    return make_people()

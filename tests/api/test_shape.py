@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from rest_framework.test import APIClient
 
-from tests.api.conftest import ClientOf, People
+from tests.api.conftest import ClientOf, People, make_people
 from tests.factories import (
     AccountFactory,
     BacktestFactory,
@@ -66,6 +67,29 @@ def grow(people: People, number: int) -> None:
         UnmatchedFillFactory(account=people.account)
 
 
+@pytest.fixture(scope="module")
+def grown(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[People, People]]:
+    """People with three of everything and people with fifteen, made once: those who ask for them only read."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        few, many = make_people(), make_people()
+        grow(few, 3)
+        grow(many, 15)
+        yield few, many
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def three(grown: tuple[People, People], db: None) -> People:
+    """People with three of everything."""
+    return grown[0]
+
+
+@pytest.fixture
+def fifteen(grown: tuple[People, People], db: None) -> People:
+    """People with fifteen of everything."""
+    return grown[1]
+
+
 def queries(client: APIClient, path: str) -> tuple[int, int]:
     with CaptureQueriesContext(
         connection,
@@ -81,24 +105,23 @@ def lists() -> list[str]:
 
 @pytest.mark.parametrize("path", [*lists(), "/api/accounts/{account}/entries/"])
 def test_a_list_of_fifteen_takes_as_many_queries_as_one_of_three(
-    people: People, client_of: ClientOf, path: str
+    three: People, fifteen: People, client_of: ClientOf, path: str
 ) -> None:
-    address = path.format(account=people.account.pk) + "?page_size=200"
-    client = client_of(people.ann)
-    grow(people, 3)
-    client.get(address)  # what is looked up once per process
-    few, rows_before = queries(client, address)
-    grow(people, 12)
-    many, rows_after = queries(client, address)
-    assert rows_after > rows_before or "products" in path
+    def asked(people: People) -> tuple[int, int]:
+        address = path.format(account=people.account.pk) + "?page_size=200"
+        client = client_of(people.ann)
+        client.get(address)  # what is looked up once per process
+        return queries(client, address)
+
+    (few, rows_of_few), (many, rows_of_many) = asked(three), asked(fifteen)
+    assert rows_of_many > rows_of_few or "products" in path
     assert many == few
     assert few <= 20
 
 
 @pytest.mark.parametrize("path", lists())
-def test_pages_are_stable_and_bounded(people: People, client_of: ClientOf, path: str) -> None:
-    grow(people, 3)
-    client = client_of(people.ann)
+def test_pages_are_stable_and_bounded(three: People, client_of: ClientOf, path: str) -> None:
+    client = client_of(three.ann)
     whole = [row["id"] for row in client.get(path).data["results"]]
     paged = [row["id"] for n in (1, 2) for row in client.get(f"{path}?page_size=2&page={n}").data["results"]]
     assert paged == whole[:4]
@@ -107,9 +130,8 @@ def test_pages_are_stable_and_bounded(people: People, client_of: ClientOf, path:
 
 
 @pytest.mark.parametrize("path", lists())
-def test_every_resource_can_be_browsed(people: People, client_of: ClientOf, path: str) -> None:
-    grow(people, 1)
-    client = client_of(people.ann)
+def test_every_resource_can_be_browsed(three: People, client_of: ClientOf, path: str) -> None:
+    client = client_of(three.ann)
     first = client.get(path).data["results"][0]["id"]
     for address in (path, f"{path}{first}/"):
         answer = client.get(address, headers={"accept": "text/html"})
@@ -133,9 +155,8 @@ def test_amounts_are_strings_in_the_schema_too() -> None:
     assert {fill[name]["type"] for name in ("price", "base", "quote", "fee")} == {"string"}
 
 
-def test_no_answer_holds_an_amount_as_a_float(people: People, client_of: ClientOf) -> None:
-    grow(people, 1)
-    client = client_of(people.ann)
+def test_no_answer_holds_an_amount_as_a_float(three: People, client_of: ClientOf) -> None:
+    client = client_of(three.ann)
 
     def floats(value: Any, at: str = "") -> list[str]:
         if isinstance(value, dict):

@@ -104,7 +104,7 @@ class World:
     def fingerprint(self) -> dict[str, str]:
         """Return a hash per table of all that is Ann's."""
         with detached("the proof looks at what changed"):
-            return {label: _hash(rows) for label, rows in self._tables()}
+            return {model._meta.label: _hash(self.anns(model)) for model in self._models()}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -122,24 +122,28 @@ class World:
     def changed(self) -> set[str]:
         """Return the tables in which something of Ann's is not as it was made. Asked while ``watching``."""
         with detached("the proof looks at what changed"):
-            tables = [(label, rows) for label, rows in self._tables() if rows.model._meta.db_table in self.written]
-            return {label for label, rows in tables if _hash(rows) != self.untouched[label]}
+            written = [model for model in self._models() if model._meta.db_table in self.written]
+            return {
+                model._meta.label for model in written if _hash(self.anns(model)) != self.untouched[model._meta.label]
+            }
 
-    def anns(self, model: type[OwnedModel]) -> Any:
-        """Return all rows of a model that are Ann's."""
+    @staticmethod
+    def _models() -> list[type[models.Model]]:
+        return [*owned_models(), EmailAddress, Authenticator, UserSession, get_user_model()]
+
+    def anns(self, model: Any) -> Any:
+        """Return all rows of the model that are Ann's."""
+        if model is get_user_model():
+            return model.objects.filter(pk=self.ann.pk)
+        if not issubclass(model, OwnedModel):
+            return model._default_manager.filter(user=self.ann)
+        ids = [row.pk for row in (self.shared["account"], self.private["account"])]
         mine = Q(pk__in=[])
         if model.account_path:
-            mine |= Q(**{f"{model.account_path}__in": [self.shared["account"].pk, self.private["account"].pk]})
+            mine |= Q(**{f"{model.account_path}__in": ids})
         if model.owner_path:
             mine |= Q(**{model.owner_path: self.ann.pk})
         return model.objects.filter(mine)
-
-    def _tables(self) -> Iterator[tuple[str, Any]]:
-        for model in owned_models():
-            yield model._meta.label, self.anns(model)
-        for model in (EmailAddress, Authenticator, UserSession):
-            yield model._meta.label, model._default_manager.filter(user=self.ann)
-        yield "User", get_user_model().objects.filter(pk=self.ann.pk)
 
 
 def build() -> World:

@@ -16,7 +16,7 @@ from marketdata.models import Product
 from marketdata.sources.limiter import AddressLimiter
 from positions.models import Position
 from positions.states import PositionStatus
-from tests.accounts.live import fake_venue, live_account
+from tests.accounts.live import fake_venue, live_account, unhurried
 from tests.pages.markup import offences, text
 from tests.venue.server import FakeVenue
 from tradebot.core.scoping import all_accounts, bound
@@ -37,6 +37,7 @@ def fake() -> Iterator[FakeVenue]:
 def live(trader: User, fake: FakeVenue) -> Account:
     key = fake.add_account("trader", {"USDT": "10000"}, algorithm="HMAC")
     account = live_account(key, "bybit", owner=trader, name="Main")
+    unhurried(account, fake.url)
     services.refresh_products("bybit")
     services.refresh_prices("bybit", [PERP])
     return account

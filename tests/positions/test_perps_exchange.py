@@ -12,14 +12,12 @@ import pytest
 
 from accounts import balances, perps_settings, trading
 from accounts.access import scope_of
-from accounts.exchanges.limits import KeyLimiter
 from accounts.models import Account
 from bots.panic import services as panic
 from bots.panic import work
 from marketdata import services, sources
 from marketdata.models import Product
 from marketdata.sources.limiter import AddressLimiter
-from marketdata.wire.venues import Allowance, Rate
 from notifications.models import Event
 from positions import figures, manual, perps, perps_worth, strangers
 from positions.brackets import legs_of
@@ -28,7 +26,7 @@ from positions.models import Bracket, FundingPayment, Order, PerpsTerms, Positio
 from positions.perps import OpenState
 from positions.perps_loop import accounts_with_perpetuals, tend_account
 from positions.states import Direction, ExitReason, OrderStatus, PositionStatus, Purpose
-from tests.accounts.live import fake_venue, live_account, venue_for
+from tests.accounts.live import fake_venue, live_account, unhurried
 from tests.venue.model import Ask
 from tests.venue.server import FakeVenue
 from tradebot.core import clock
@@ -40,7 +38,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 D = Decimal
 PERP = "BTC-USDT-PERP"
 LONG, SHORT = Direction.LONG, Direction.SHORT
-PLENTY = Allowance(Rate(10_000), Rate(10_000), Rate(10_000))
 TAKER, MAKER = D("0.006"), D("0.004")
 
 
@@ -94,7 +91,7 @@ def desk() -> Iterator[Desk]:
         sources.get("bybit").limiter = AddressLimiter(fake.url, 10_000)  # type: ignore[attr-defined]
         key = fake.add_account("ann", {"USDT": "10000", "BTC": "1"}, algorithm="HMAC")
         account = live_account(key, "bybit", trading_state=Account.TradingState.READ_ONLY)
-        venue_for(account).connection.limiter = KeyLimiter(fake.url, "key", PLENTY)
+        unhurried(account, fake.url)
         services.refresh_products("bybit")
         with bound(scope_of(account.owner)):
             perps_settings.update(account, "ann@example.com", enabled=True)

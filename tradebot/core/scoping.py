@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 from django.db import models
 from django.db.models import BooleanField, F
 from django.db.models.expressions import Expression
+from django.db.models.sql import Query
 
 __all__ = [
     "ForeignRow",
@@ -286,7 +288,15 @@ class OwnedManager(models.Manager.from_queryset(OwnedQuerySet)):  # type: ignore
     """Default manager of owned models: always inside the bound scope."""
 
     def get_queryset(self) -> OwnedQuerySet:
-        return super().get_queryset().filter(ScopeGuard(self.model.account_path, self.model.owner_path))
+        query = _guarded_query(self.model).chain()
+        return OwnedQuerySet(self.model, query=query, using=self._db, hints=self._hints)
+
+
+@cache
+def _guarded_query(model: type[OwnedModel]) -> Query:
+    """Return the query that all of the model's begin as. Made once: who asks is looked up whenever one is compiled."""
+    guard = ScopeGuard(model.account_path, model.owner_path)
+    return models.QuerySet(model).filter(guard).query
 
 
 class OwnedModel(models.Model):

@@ -15,7 +15,7 @@ from accounts.exchanges.factory import venue_of
 from accounts.exchanges.paper import match_resting
 from accounts.models import Account
 from tests.accounts import helpers
-from tests.accounts.live import fake_venue, live_account
+from tests.accounts.live import fake_venue, live_account, unhurried
 from tests.venue.server import FakeVenue
 from tradebot.core import clock
 from tradebot.core.scoping import acting_for_account
@@ -103,6 +103,7 @@ def perps_world_of(name: str) -> Iterator[PerpsWorld]:
             key = fake.add_account("ann", {"USDT": START}, algorithm="HMAC")
             fake.contracts.contracts["BTC-USDT-PERP"].quote_min_size = Decimal(100)
             world = FakePerpsWorld(fake, live_account(key, name))
+            unhurried(world.account, fake.url)
         stack.enter_context(acting_for_account(world.account.pk))
         world.stand_at(60_000)
         yield world

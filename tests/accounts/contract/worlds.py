@@ -15,7 +15,7 @@ from accounts.exchanges.factory import venue_of
 from accounts.exchanges.paper import match_resting
 from accounts.models import Account
 from tests.accounts import helpers
-from tests.accounts.live import fake_venue, live_account
+from tests.accounts.live import fake_venue, live_account, unhurried
 from tests.venue.coinbase_shapes import read_ask
 from tests.venue.model import Ask
 from tests.venue.server import FakeVenue
@@ -129,6 +129,7 @@ def world_of(name: str) -> Iterator[World]:
             wallets = {symbol.partition("-")[2]: START["quote"], "BTC": START["base"]}
             key = fake.add_account("ann", wallets, algorithm=algorithm)
             world = FakeWorld(fake, live_account(key, name), symbol)
+            unhurried(world.account, fake.url)
         stack.enter_context(acting_for_account(world.account.pk))
         yield world
 
