@@ -27,7 +27,6 @@ from positions.states import (
     SINGLE_EXITS,
     WORKING,
     Direction,
-    KeptStrategy,
     OrderStatus,
     OrderType,
 )
@@ -103,7 +102,7 @@ def refuse_ended(position: Position) -> None:
 
 def refuse_sale(position: Position) -> None:
     """Raise OrderRefused (``sale_is_final``) for a sale of coins of no deal: nothing is added to it or bought back."""
-    if position.strategy == KeptStrategy.SALE:
+    if position.is_sale:
         raise OrderRefused(
             "sale_is_final", "This is a sale of coins: nothing is added to it or bought back. It can be cancelled."
         )

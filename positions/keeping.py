@@ -86,5 +86,5 @@ def give_up(position: Position, actor: str) -> None:
     handling.refuse_ended(position)
     handling.stop_orders(position, actor, "Nothing was changed")
     keep(position)
-    action = "sale_cancelled" if position.strategy == KeptStrategy.SALE else "purchase_cancelled"
+    action = "sale_cancelled" if position.is_sale else "purchase_cancelled"
     handling.record(position, actor, action, base_kept=position.base_held)

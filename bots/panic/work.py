@@ -39,7 +39,6 @@ from positions.states import (
     POSITION_ACTIVE,
     POSITION_FINAL,
     WORKING,
-    KeptStrategy,
     OrderStatus,
     OrderType,
     Purpose,
@@ -224,7 +223,7 @@ class _Turn:
         if deal.status in POSITION_FINAL:
             self._done(step, f"The deal is {deal.status}.")
             return
-        if deal.strategy == KeptStrategy.SALE:
+        if deal.is_sale:
             keeping.give_up(deal, self.run.actor)
             self._done(step, "The sale is ended; what it has brought stays in the account.")
             return

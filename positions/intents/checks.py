@@ -23,7 +23,6 @@ from positions.states import (
     SINGLE_EXITS,
     WORKING,
     Direction,
-    KeptStrategy,
     OrderType,
     PositionStatus,
     Purpose,
@@ -151,7 +150,7 @@ def takes_order(position: Position, intent: Intent) -> None:
         )
     if intent.is_exit and working & SINGLE_EXITS:
         raise OrderRefused("duplicate_intent", "A close of this deal is working already.", working=sorted(working))
-    if position.strategy == KeptStrategy.SALE:
+    if position.is_sale:
         raise OrderRefused("sale_is_final", "A sale of coins is one order: nothing is added to it or bought back.")
     if intent.is_exit:
         if position.status == PositionStatus.PENDING or remaining_base(position) <= ZERO:

@@ -56,6 +56,7 @@ __all__ = [
     "go_on",
     "go_on_all",
     "sell",
+    "sold_for",
 ]
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,15 @@ def sell(
 
     Without ``into`` it is what most pairs are quoted in. Raises what :func:`convert` does.
     """
+    into = sold_for(account, currency, into)
+    return convert(account, currency, into, actor=actor, amount=amount, created_by=created_by)
+
+
+def sold_for(account: Account, currency: str, into: str = "") -> str:
+    """Return ``into`` if the coin can be sold for it, the usual currency where none is named.
+
+    Raises InvalidInput (``no_way``, field ``into`` or ``currency``).
+    """
     sales = [name for name, way in ways_from(account, currency, into).items() if way.is_sale]
     if not sales:
         where = f" for {into}" if into else ""
@@ -113,7 +123,7 @@ def sell(
             f"This account's market trades no pair that sells {currency}{where}.",
             field="into" if into else "currency",
         )
-    return convert(account, currency, sales[0], actor=actor, amount=amount, created_by=created_by)
+    return sales[0]
 
 
 def convert(

@@ -131,7 +131,7 @@ def _traded(position: Position) -> bool:
 def _is_part(position: Position) -> bool:
     """Return whether less was filled than its order asked for; a purchase may lack what rounding to a step leaves."""
     asked = dec(position.settings.get("size", "0"))
-    if position.strategy == KeptStrategy.SALE:
+    if position.is_sale:
         return bool(position.base_sold < asked)
     rounding = position.product.base_increment * (position.average_price or ZERO)
     return bool(position.quote_spent < asked - max(rounding, asked / 1000))
@@ -139,7 +139,7 @@ def _is_part(position: Position) -> bool:
 
 def _said(position: Position) -> str:
     """Return what one deal's order did."""
-    product, is_sale = position.product, position.strategy == KeptStrategy.SALE
+    product, is_sale = position.product, position.is_sale
     coin = product.base
     if not _traded(position):
         if position.status == PositionStatus.FAILED:
