@@ -16,7 +16,7 @@ __all__ = ["ExchangeForm"]
 class ExchangeForm(ActionForm):
     """How much of a currency to turn into which other one, of those that the market offers; no amount is all."""
 
-    amount = AmountField(required=False, label="How much")
+    amount = AmountField(required=False, label="How much", help_text="Empty: all that is free.")
     into = forms.ChoiceField(label="Into")
 
     def __init__(self, *args: Any, targets: Iterable[tuple[str, str]], **kwargs: Any) -> None:

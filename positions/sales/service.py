@@ -174,14 +174,14 @@ def convert(
         )
     order = execution.submit(order)
     first = order.position
-    second = go_on(first)
+    go_on(first)
     handling.refresh(first)
     order.refresh_from_db()
     if not order.filled_base:
         handling.require_carried_out(order)
     story = story_of(first)
     assert story is not None
-    return Exchanged(story, order, second)
+    return Exchanged(story, order, None if story.second is None else story.second.orders.get())
 
 
 def _written(

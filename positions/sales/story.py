@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from accounts.models import Account
 from positions.models import Position
 from positions.states import POSITION_ACTIVE, KeptStrategy, PositionStatus
-from tradebot.core.decimals import ZERO, dec, plain, quantize
+from tradebot.core.decimals import ZERO, dec, plain, quantize, round_to
 
 __all__ = ["BY_HAND", "STOPPED", "Story", "StoryState", "latest", "next_uid", "story_of"]
 
@@ -134,7 +134,8 @@ def _is_part(position: Position) -> bool:
     if position.is_sale:
         return bool(position.base_sold < asked)
     rounding = position.product.base_increment * (position.average_price or ZERO)
-    return bool(position.quote_spent < asked - max(rounding, asked / 1000))
+    spent = position.quote_spent + position.fees_quote  # some venues take the fee out of the amount
+    return bool(spent < asked - max(rounding, asked / 1000))
 
 
 def _said(position: Position) -> str:
@@ -148,13 +149,15 @@ def _said(position: Position) -> str:
         if position.status in POSITION_ACTIVE:
             return f"The order that {'sells' if is_sale else 'buys'} {coin} is on its way."
         return f"The order that {'sells' if is_sale else 'buys'} {coin} was cancelled before it did anything."
-    of = f" of {_short(dec(position.settings['size']))}" if is_sale and _is_part(position) else ""
-    so_far = " so far" if position.status in POSITION_ACTIVE else ""
+    asked = _short(dec(position.settings.get("size", "0")))
+    is_part, so_far = _is_part(position), " so far" if position.status in POSITION_ACTIVE else ""
+    step = product.quote_increment or product.price_increment
     if is_sale:
-        brought = _short(position.quote_received - position.fees_quote)
+        of = f" of {asked}" if is_part else ""
+        brought = plain(round_to(position.quote_received - position.fees_quote, step))
         return f"Sold {_short(position.base_sold)}{of} {coin} for {brought} {product.quote} after fees{so_far}."
-    spent = _short(position.quote_spent + position.fees_quote)
-    part = "" if not _is_part(position) else f", less than the {_short(dec(position.settings['size']))} asked for"
+    part = f", less than the {asked} asked for" if is_part else ""
+    spent = plain(round_to(position.quote_spent + position.fees_quote, step))
     return f"Bought {_short(position.base_held)} {coin} for {spent} {product.quote} with fees{part}{so_far}."
 
 

@@ -139,7 +139,7 @@ def test_pairs_that_do_not_trade_are_no_way(one: Holder) -> None:
 def test_a_sale_is_one_order_whose_money_is_free_at_once(one: Holder) -> None:
     answer = one.sell(amount=D(100))
     assert (answer.state, answer.second) == (StoryState.DONE, None)
-    assert answer.message == "Sold 100 ADA for 197.806 USD after fees."
+    assert answer.message == "Sold 100 ADA for 197.81 USD after fees."
     assert (one.total("ADA"), one.total("USD")) == (400, D("297.806"))
     deal, order = Position.objects.get(), Order.objects.get()
     assert (deal.strategy, deal.direction, deal.status, deal.exit_reason, deal.bot_name) == (
@@ -292,6 +292,7 @@ def test_the_owners_limits_hold_for_sales(one: Holder) -> None:
 def test_who_sold_what_is_in_the_audit(one: Holder) -> None:
     one.sell(amount=D(100))
     with detached("test"):
+        assert [row.payload["fill_type"] for row in Event.objects.filter(kind="order_fill")] == ["sell"]
         entry = AuditEntry.objects.get(action="coins_sold")
     assert (entry.actor, entry.detail["gives"], entry.detail["into"]) == (ANN, "ADA", "USD")
 
@@ -333,7 +334,7 @@ def test_two_steps_over_a_common_currency(one: Holder) -> None:
     assert (second.uid, second.settings["after"]) == (next_uid(first), first.pk)
     assert one.total("USD") - 100 == brought - second.quote_spent * D("1.006")
     assert one.total("ETH") == 3 + second.base_held
-    assert answer.message.startswith("Sold 100 ADA for 197.806 USD after fees. Bought 19.64235764 ETH for 197.79")
+    assert answer.message.startswith("Sold 100 ADA for 197.81 USD after fees. Bought 19.642")
     assert [row.first.pk for row in latest([one.account], 5)] == [first.pk]
     assert story_of(second) == story_of(first)
     assert_books_agree(one.account)
@@ -372,7 +373,7 @@ def test_a_second_step_that_is_refused_leaves_the_money_in_between_and_says_so(
     _after_the_first(monkeypatch, lambda: Product.objects.filter(symbol="ETH-USD").update(status="offline"))
     answer = one.convert("ADA", "ETH", amount=D(100))
     assert (answer.state, answer.second) == (StoryState.STOPPED, None)
-    assert "ETH-USD is Not trading at present." in answer.message
+    assert "ETH-USD is not trading at present." in answer.message
     assert answer.message.endswith("The money stays in USD.")
     assert one.total("USD") == 100 + D("197.806")
     with detached("test"):
