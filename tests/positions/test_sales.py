@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import cache
 
+from accounts.access import acting_for
 from accounts.exchanges.base import NewOrder
 from accounts.models import Account, PaperBalance, PaperOrder, TradingLimits
 from bots.autobuy import service as auto_buy
@@ -22,7 +23,7 @@ from bots.panic import work as panic
 from marketdata.models import Product
 from marketdata.prices import key
 from notifications.models import Event
-from positions import execution, figures, funds, history, keeping, limit_close, manual, tasks
+from positions import execution, figures, funds, history, keeping, limit_close, manual, standstill, tasks
 from positions.guard import closing, limits
 from positions.guard import service as guard
 from positions.intents import Intent, client_order_id
@@ -571,8 +572,6 @@ def test_nothing_buys_back_what_is_being_sold() -> None:
 def test_f64_a_panic_sale_ends_a_sale_and_buys_nothing_back() -> None:
     with in_flight("1.5") as (desk, order):
         with detached("test"):
-            from accounts.access import acting_for
-
             with acting_for(desk.account.owner):
                 run = panic_services.start(desk.account, ANN, desk.account.name)
             panic.take_turn(run.pk)
@@ -583,11 +582,42 @@ def test_f64_a_panic_sale_ends_a_sale_and_buys_nothing_back() -> None:
         assert not Order.objects.filter(side="buy").exists()
 
 
+def test_f64_a_kill_ends_a_sale_that_works_and_buys_nothing_back() -> None:
+    with in_flight("1.5") as (desk, order):
+        with detached("the owner's part in a test"), acting_for(desk.account.owner):
+            limits.change_rules(desk.account, ANN, enabled=True, initial_deposit=400)
+        guard.kill(desk.account, ANN)
+        assert closing.carry_out(desk.account.pk) == 0
+        order.position.refresh_from_db()
+        assert order.position.exit_reason == "kept"
+        assert not Order.objects.filter(side="buy").exists()
+
+
+def test_a_stopped_account_takes_a_working_sale_back() -> None:
+    with in_flight("1.5") as (desk, order):
+        Account.objects.update(trading_state="killed")
+        assert standstill.cancel_entries(desk.account.pk) == 1
+        service.go_on_all([desk.account.pk])
+        order.position.refresh_from_db()
+        assert order.position.exit_reason == "kept"
+
+
+def test_f67_one_that_fails_stops_no_other(one: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "go_on", lambda position: None)
+        one.convert("ADA", "ETH", amount=D(100))
+        one.sell(amount=D(50))
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "_followed", lambda *args: 1 / 0)
+        ran = one.go_on()
+    assert ran.failed == {one.account.pk: "ZeroDivisionError"}
+    assert [row.status for row in Position.objects.order_by("pk")] == ["open", "cancelled"]
+    assert one.go_on().orders == 1
+
+
 def test_f64_a_kill_ends_sales_and_conversions_and_begins_no_second_step(
     one: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accounts.access import acting_for
-
     with detached("the owner's part in a test"), acting_for(one.account.owner):
         limits.change_rules(one.account, ANN, enabled=True, initial_deposit=1000, max_spread_pct=5)
         guard.refresh(one.account.pk)
