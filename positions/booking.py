@@ -513,6 +513,8 @@ def _fill_type(order: Order, direction: Direction) -> str:
         return "sell" if direction is Direction.LONG else "close_short"
     if order.purpose == Purpose.MANUAL_ADD:
         return "manual"
+    if order.position.is_sale:
+        return "sell"
     return str(order.purpose) if direction is Direction.LONG else "short_sell"
 
 

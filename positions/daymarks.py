@@ -28,7 +28,7 @@ from marketdata import market
 from positions import ledger
 from positions.booking import totals_by_position
 from positions.models import DayMark, Position
-from positions.states import POSITION_ACTIVE, PositionStatus
+from positions.states import POSITION_ACTIVE, KeptStrategy, PositionStatus
 from positions.worth import rates
 from tradebot.core import clock, health
 from tradebot.core.decimals import MONEY, ZERO, dec, plain
@@ -118,7 +118,8 @@ def _results(account: Account, since: datetime | None) -> Results:
     wanted = Q(status__in=POSITION_ACTIVE)
     if since is not None:
         wanted |= Q(closed_at__gte=since)
-    deals = list(Position.objects.filter(wanted, account=account).select_related("product"))
+    rows = Position.objects.filter(wanted, account=account).exclude(strategy=KeptStrategy.SALE)  # sold, not owed
+    deals = list(rows.select_related("product"))
     # Coins that a cancelled deal left in the account go on earning and losing: giving it up hides nothing.
     holding = [
         deal

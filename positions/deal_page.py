@@ -306,6 +306,10 @@ _DEEDS: Final = {
     "deal_ceiling": "Ceiling changed",
     "deal_settings": "Settings changed",
     "perp_opened": "Position asked for",
+    "coins_sold": "Sale asked for",
+    "coins_converted": "Conversion asked for",
+    "sale_cancelled": "Sale cancelled",
+    "purchase_cancelled": "Purchase cancelled",
     "bracket_changed": "Take profit and stop changed",
 }
 
@@ -346,6 +350,8 @@ def _deed(entry: AuditEntry, product: Product) -> str:
     if entry.action == "bracket_changed":
         profit, stop = _amount(detail.get("take_profit")), _amount(detail.get("stop_loss"))
         return f"{text}: take profit {profit}, stop {stop}"
+    if entry.action in ("coins_sold", "coins_converted"):
+        return f"{text}: {detail.get('gives')} into {detail.get('into')}"
     if entry.action == "perp_opened":
         return f"{text}: {detail.get('leverage')}\u00d7, {_amount(detail.get('base'))} {product.base}"
     if entry.action == "deal_closed_by_hand" and detail.get("state") == "reduced":

@@ -124,6 +124,7 @@ def add_funds(
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    handling.refuse_sale(position)
     if position.product.is_perpetual:
         raise OrderRefused("not_added_to", "A position in a perpetual is opened by one order and not added to.")
     sequence = execution.next_sequence(position, Purpose.MANUAL_ADD)  # of two requests at once one is carried out

@@ -21,7 +21,15 @@ from positions import execution
 from positions.booking import is_dust
 from positions.models import Order, Position
 from positions.reconcile import reconcile_account
-from positions.states import FINAL, POSITION_FINAL, SINGLE_EXITS, WORKING, Direction, OrderStatus, OrderType
+from positions.states import (
+    FINAL,
+    POSITION_FINAL,
+    SINGLE_EXITS,
+    WORKING,
+    Direction,
+    OrderStatus,
+    OrderType,
+)
 from tradebot.core import audit, clock
 from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
@@ -40,6 +48,7 @@ __all__ = [
     "record",
     "refresh",
     "refuse_ended",
+    "refuse_sale",
     "require_carried_out",
     "stop_orders",
     "valid_until",
@@ -89,6 +98,14 @@ def refuse_ended(position: Position) -> None:
     """Raise OrderRefused (``position_ended``) for a deal that has ended."""
     if position.status in POSITION_FINAL:
         raise OrderRefused("position_ended", f"This deal is {position.status} already.", status=str(position.status))
+
+
+def refuse_sale(position: Position) -> None:
+    """Raise OrderRefused (``sale_is_final``) for a sale of coins of no deal: nothing is added to it or bought back."""
+    if position.is_sale:
+        raise OrderRefused(
+            "sale_is_final", "This is a sale of coins: nothing is added to it or bought back. It can be cancelled."
+        )
 
 
 def current_quote(position: Position) -> Quote:

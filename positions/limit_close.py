@@ -102,12 +102,13 @@ def place(
     """Place a limit close of everything that is left, or of ``base`` or ``share_pct`` of it.
 
     Raises InvalidInput naming the field (``price``, ``base``, ``share_pct``, ``expires_at``); OrderRefused:
-    ``position_ended``, ``use_take_profit`` (a perpetual), ``nothing_to_close``, ``limit_close_working`` (change that
-    one), ``close_working`` (a market close is on its way), ``cancel_unconfirmed``, the refusals of
-    :func:`execution.intend`, or the venue's own code.
+    ``position_ended``, ``sale_is_final``, ``use_take_profit`` (a perpetual), ``nothing_to_close``,
+    ``limit_close_working`` (change that one), ``close_working`` (a market close is on its way), ``cancel_unconfirmed``,
+    the refusals of :func:`execution.intend`, or the venue's own code.
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    handling.refuse_sale(position)
     if position.product.is_perpetual:
         raise OrderRefused("use_take_profit", "A perpetual closes at a limit by its take profit. Change that one.")
     sequence = execution.next_sequence(position, Purpose.LIMIT_CLOSE)  # of two requests at once one is carried out

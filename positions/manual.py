@@ -116,11 +116,12 @@ def close_at_market(
     """Close the deal at market (steps above). ``actor`` is the person's e-mail, or the part of the system.
 
     ``base`` (an amount) or ``share_pct`` (of what is left) closes a part. Raises InvalidInput for such a size that is
-    not possible; OrderRefused: ``position_ended``, ``cancel_unconfirmed``, the refusals of :func:`execution.intend`,
-    or the venue's own code when it rejects the close.
+    not possible; OrderRefused: ``position_ended``, ``sale_is_final``, ``cancel_unconfirmed``, the refusals of
+    :func:`execution.intend`, or the venue's own code when it rejects the close.
     """
     handling.refresh(position)
     handling.refuse_ended(position)
+    handling.refuse_sale(position)
     if position.product.is_perpetual:
         _bring_up_to_date(position)
         if position.status in POSITION_FINAL:
@@ -223,7 +224,7 @@ def cancel_deal(position: Position, actor: str) -> Position:
             write(
                 position,
                 status=PositionStatus.CANCELLED,
-                exit_reason=ExitReason.KEPT if position.strategy == keeping.STRATEGY else ExitReason.CANCELLED,
+                exit_reason=ExitReason.KEPT if keeping.is_kept(position) else ExitReason.CANCELLED,
                 closed_at=clock.now(),
             )
             if position.product.is_perpetual:

@@ -14,6 +14,7 @@ from positions.states import (
     WORKING,
     Direction,
     ExitReason,
+    KeptStrategy,
     OrderStatus,
     OrderType,
     PositionStatus,
@@ -137,6 +138,11 @@ class Position(OwnedModel):
 
     def __str__(self) -> str:
         return f"deal {self.deal_number or '-'} (attempt {self.attempt_number})"
+
+    @property
+    def is_sale(self) -> bool:
+        """Return whether it sells coins of no deal: by its books a short, which is never bought back."""
+        return self.strategy == KeptStrategy.SALE
 
 
 class Order(OwnedModel):

@@ -36,7 +36,7 @@ def armed(proposed: Proposed) -> None:
             "account_stopped", f"{account.name} was stopped: nothing is opened or added until its owner arms it again."
         )
     raise OrderRefused(
-        "account_read_only", f"{account.name} is read-only: nothing is bought until its owner arms it for trading."
+        "account_read_only", f"{account.name} is read-only: nothing is opened or added until its owner arms it."
     )
 
 

@@ -18,9 +18,9 @@ __all__ = ["Slippage", "expected"]
 class Slippage:
     """``best`` is the price of the nearest level, ``average`` what the whole order would get.
 
-    ``pct`` is how much worse the average is than the best price, in percent, never below zero. ``offered`` is the base
-    that the visible levels offer; where the order is larger, the rest was taken at the last level's price, so ``pct``
-    is the least that it would be (``is_covered`` is false).
+    ``pct`` is how much worse the average is than the best price, in percent, never below zero. ``offered`` is what the
+    visible levels offer, in the currency that the order is sized in; where the order is larger, the rest was taken at
+    the last level's price, so ``pct`` is the least that it would be (``is_covered`` is false).
     """
 
     best: Decimal
@@ -30,8 +30,10 @@ class Slippage:
     is_covered: bool
 
 
-def expected(exchange: str, symbol: str, side: Side, base: Decimal) -> Slippage:
-    """Return what taking ``base`` (above zero) from the book of this market would come to.
+def expected(
+    exchange: str, symbol: str, side: Side, base: Decimal | None = None, *, quote: Decimal | None = None
+) -> Slippage:
+    """Return what taking ``base``, or spending ``quote`` (above zero), at the book of this market would come to.
 
     Asks the market, so never inside a transaction. Raises MissingInformation (``empty_book``), VenueUnavailable,
     NotFound.
@@ -41,7 +43,9 @@ def expected(exchange: str, symbol: str, side: Side, base: Decimal) -> Slippage:
     if not levels:
         raise MissingInformation("empty_book", f"Nobody trades {symbol} at the moment.")
     with localcontext(MONEY):
-        best, average = levels[0].price, walked(levels, base=base)
+        best, average = levels[0].price, walked(levels, base=base, quote=quote)
         worse = average - best if side is Side.BUY else best - average
-        offered = sum((level.size for level in levels), ZERO)
-        return Slippage(best, average, max(worse / best * HUNDRED, ZERO), offered, offered >= base)
+        in_base = base is not None
+        offered = sum((level.size if in_base else level.size * level.price for level in levels), ZERO)
+        wanted = (base if in_base else quote) or ZERO
+        return Slippage(best, average, max(worse / best * HUNDRED, ZERO), offered, offered >= wanted)

@@ -17,6 +17,7 @@ __all__ = [
     "EXIT_PURPOSES",
     "EXIT_REASON_OF",
     "FINAL",
+    "KEPT_STRATEGIES",
     "MACHINES",
     "MANUAL_PURPOSES",
     "POSITION_ACTIVE",
@@ -28,6 +29,7 @@ __all__ = [
     "WORKING",
     "Direction",
     "ExitReason",
+    "KeptStrategy",
     "OrderStatus",
     "OrderType",
     "PositionStatus",
@@ -85,7 +87,20 @@ class ExitReason(StrEnum):
     DUST = "dust"
     CANCELLED = "cancelled"
     KEPT = "kept"
-    """A purchase that was made to be kept: its coins belong to the account, and it earned or lost nothing."""
+    """A purchase or sale whose outcome was meant to be kept: it belongs to the account and earned or lost nothing."""
+
+
+class KeptStrategy(StrEnum):
+    """Strategies of deals of one order that nothing manages: what it brings is kept (``positions.keeping``)."""
+
+    AUTO_BUY = "auto_buy"
+    PURCHASE = "purchase"
+    """Bought by a person's wish, such as the second step of a conversion."""
+    SALE = "sale"
+    """Sells coins of no deal: a short by its books, that is never bought back."""
+
+
+KEPT_STRATEGIES: Final = frozenset(KeptStrategy)
 
 
 TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {

@@ -18,6 +18,7 @@ from positions import reconcile as service
 from positions.guard import closing, judging
 from positions.guard import service as guard
 from positions.portfolio import snapshots
+from positions.sales import service as sales
 from tradebot.core import health
 from tradebot.core.errors import TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
@@ -29,6 +30,8 @@ __all__ = [
     "close_account",
     "close_after_guard",
     "compare_account",
+    "go_on_with_sales",
+    "go_on_with_sales_of",
     "mark_days",
     "measure_after_reading",
     "measure_guarded",
@@ -121,6 +124,21 @@ def tend_perpetuals() -> None:
 def tend_account(account_id: int) -> None:
     """Look after one exchange account's perpetuals."""
     perps_loop.tend_all([account_id])
+
+
+@shared_task
+def go_on_with_sales() -> None:
+    """Hand over what purchases and sales brought, and begin the second steps of conversions."""
+    with health.loop("sales", sales.LOOPS["sales"]):
+        paper, live = _by_kind(sales.accounts_to_go_on_with())
+        _hand_out(go_on_with_sales_of, live, sales.LOOPS["sales"])
+        sales.go_on_all(paper)
+
+
+@shared_task
+def go_on_with_sales_of(account_id: int) -> None:
+    """Do so for one exchange account."""
+    sales.go_on_all([account_id])
 
 
 @shared_task

@@ -6,6 +6,7 @@ from django.urls import path, re_path
 
 from positions import action_views, perps_views, unmatched_views, views
 from positions.portfolio import views as portfolio_views
+from positions.sales import views as sales_views
 
 urlpatterns = [
     path("deals/", views.deals, name="deals"),
@@ -33,6 +34,8 @@ urlpatterns = [
     path("orders/", views.order_list, name="orders"),
     re_path(r"^orders/export\.(?P<kind>csv|json)$", views.order_export, name="order_export"),
     path("portfolio/", portfolio_views.portfolio, name="portfolio"),
+    path("portfolio/accounts/<int:pk>/convert/", sales_views.convert, name="coins_convert"),
+    path("portfolio/accounts/<int:pk>/sell/", sales_views.sell, name="coins_sell"),
     path("portfolio/accounts/<int:pk>/left-out/", portfolio_views.left_out, name="portfolio_left_out"),
     path("portfolio/accounts/<int:pk>/transfers/", portfolio_views.transfer_enter, name="transfer_enter"),
     path("portfolio/transfers/<int:pk>/remove/", portfolio_views.transfer_remove, name="transfer_remove"),

@@ -23,6 +23,7 @@ from positions import deal_page, history
 from positions.cards import DealCard, currency_totals, deal_card, deal_cards, with_categories
 from positions.forms import UNREVIEWED, DealFilter, HistoryFilter, NoteForm, OrderFilter
 from positions.models import Fill, Order, Position
+from positions.sales.story import story_of
 from positions.states import POSITION_ACTIVE, Direction
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO
@@ -185,6 +186,7 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
         "timeframes": offered,
         "timeframe": timeframe,
         "editable": position.account_id in current_scope().editable_ids,
+        "story": story_of(position),
         "note_form": NoteForm(initial={"notes": position.notes}),
         "ceiling_pct": _used_pct(card),
         "main_facts": [fact for fact in card.outlook.facts if fact.section in MAIN_SECTIONS],

@@ -28,6 +28,7 @@ from positions.portfolio.api import (
     TransferViewSet,
     ValueSnapshotViewSet,
 )
+from positions.sales.api import ConvertView, SellView
 from positions.unmatched_api import UnmatchedFillViewSet
 from tradebot import api_schema
 
@@ -79,6 +80,8 @@ urlpatterns = [
     *(re_path(rf"^accounts/(?P<pk>[0-9]+)/{address}$", view, name=name) for address, view, name in of_accounts),
     path("balances/", BalancesView.as_view(), name="balances"),
     path("pnl/", PnlView.as_view(), name="pnl"),
+    path("portfolio/convert/", ConvertView.as_view(), name="api_portfolio_convert"),
+    path("portfolio/sell/", SellView.as_view(), name="api_portfolio_sell"),
     path("portfolio/", PortfolioView.as_view(), name="api_portfolio"),
     path("token/", TokenView.as_view(), name="api_token"),
     path("socket-ticket/", SocketTicketView.as_view(), name="socket_ticket"),

@@ -38,6 +38,7 @@ app.conf.beat_schedule = {
     "dispatch": _every(2, "bots.tasks.dispatch_cycle"),
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
     "perpetuals": _every(5, "positions.tasks.tend_perpetuals"),
+    "sales": _every(5, "positions.tasks.go_on_with_sales"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "stopped accounts": _every(30, "positions.tasks.cancel_entries_of_stopped"),
     "panic sales": _every(10, "bots.panic.tasks.go_on_with_all"),
@@ -82,6 +83,7 @@ app.conf.task_routes = {
     "positions.tasks.poll_account": {"queue": MARKET_QUEUE},
     "positions.tasks.compare_account": {"queue": MARKET_QUEUE},
     "positions.tasks.refresh_account": {"queue": MARKET_QUEUE},
+    "positions.tasks.go_on_with_sales_of": {"queue": MARKET_QUEUE},
     "positions.tasks.measure_after_reading": {"queue": MARKET_QUEUE},
 }
 

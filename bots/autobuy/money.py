@@ -24,9 +24,8 @@ from bots import loading
 from bots.facts import BotFacts, Facts
 from bots.models import Bot
 from marketdata import market
-from positions.keeping import STRATEGY
 from positions.models import Order, Position
-from positions.states import ENTRY_PURPOSES, POSITION_ACTIVE, WORKING, Direction, Purpose
+from positions.states import ENTRY_PURPOSES, KEPT_STRATEGIES, POSITION_ACTIVE, WORKING, Direction, Purpose
 from tradebot.core.decimals import ZERO
 
 __all__ = ["Spendable", "facts_of", "spendable"]
@@ -108,7 +107,7 @@ def _unused(known: Facts, facts: BotFacts, currency: str, holds: _Holds) -> Deci
 
 def _still_to_spend(deal: Position, currency: str, holds: _Holds) -> Decimal:
     """Return what a long deal may still spend up to its ceiling, beyond what its orders hold already."""
-    if deal.strategy == STRATEGY or deal.direction != Direction.LONG or deal.product.quote != currency:
+    if deal.strategy in KEPT_STRATEGIES or deal.direction != Direction.LONG or deal.product.quote != currency:
         return ZERO
     if deal.status not in POSITION_ACTIVE or not deal.budget_quote:
         return ZERO

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from accounts.models import Account, AutoBuyRule
 from accounts.selection import SignedInRequest
-from bots.autobuy import rules
+from bots.autobuy import rules, service
 from bots.autobuy.forms import RuleForm
 from bots.models import AutoBuyDecision
 from marketdata import sources
@@ -44,7 +44,7 @@ def gather(request: SignedInRequest, account: Account, bound: Mapping[str, Any])
     found = list(AutoBuyRule.objects.filter(account=account).order_by("currency"))
     if not found and not owned:
         return None
-    working = {row.product.quote: row for row in keeping.under_way(account.pk)} if found else {}
+    working = {row.product.quote: row for row in keeping.under_way(account.pk, service.MINE)} if found else {}
     rows = [
         Row(
             rule,

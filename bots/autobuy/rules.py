@@ -89,7 +89,7 @@ def remove_rule(account: Account, currency: str, actor: str) -> None:
 
 def _cancel(rule: AutoBuyRule) -> None:
     """Cancel what the rule has resting; a cancel that the venue does not confirm is repeated by the loop."""
-    for position in keeping.under_way(rule.account_id, product__quote=rule.currency):
+    for position in keeping.under_way(rule.account_id, service.MINE, product__quote=rule.currency):
         try:
             keeping.give_up(position, ACTOR)
         except OrderRefused as refusal:

@@ -34,17 +34,18 @@ from positions import execution, keeping
 from positions.booking import lock_account, write
 from positions.guard.records import is_killed
 from positions.models import Order, Position
-from positions.states import WORKING, Direction
+from positions.states import WORKING, Direction, KeptStrategy
 from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain
 from tradebot.core.errors import OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
 from tradebot.core.scoping import acting_for_account, all_accounts
 
-__all__ = ["KEPT", "Ran", "accounts_to_run", "prices_needed", "prune", "run_account", "run_all"]
+__all__ = ["KEPT", "MINE", "Ran", "accounts_to_run", "prices_needed", "prune", "run_account", "run_all"]
 
 log = structlog.get_logger(__name__)
 
+MINE: Final = (KeptStrategy.AUTO_BUY,)
 KEPT: Final = timedelta(days=90)
 """So long are decisions kept."""
 REFRESH_NUMBERS: Final = timedelta(minutes=15)
@@ -65,7 +66,7 @@ def accounts_to_run() -> tuple[list[int], list[int]]:
     """Return the accounts that have rules or purchases under way: on paper, and on exchanges."""
     with all_accounts("auto-buy finds out which accounts have rules or purchases under way"):
         on = AutoBuyRule.objects.filter(enabled=True).order_by().values_list("account_id", flat=True)
-        busy = Position.objects.filter(strategy=keeping.STRATEGY, closed_at__isnull=True).order_by()
+        busy = Position.objects.filter(strategy=KeptStrategy.AUTO_BUY, closed_at__isnull=True).order_by()
         ids = {*on, *busy.values_list("account_id", flat=True)}
         rows = Account.objects.filter(pk__in=ids).exclude(exchange=sources.REPLAY).order_by("pk")
         found = list(rows.values_list("pk", "kind"))
@@ -110,7 +111,7 @@ def run_account(account_id: int) -> int:
 
 
 def _hand_over(account_id: int) -> None:
-    for position in keeping.under_way(account_id):
+    for position in keeping.under_way(account_id, MINE):
         keeping.keep(position)
 
 
@@ -118,7 +119,7 @@ def _cancel_unwanted(account_id: int) -> None:
     """Cancel purchases whose rule is off or gone, or whose account may not trade; coins that they have are kept."""
     on = set(AutoBuyRule.objects.filter(account_id=account_id, enabled=True).values_list("currency", flat=True))
     killed = is_killed(account_id)
-    for position in keeping.under_way(account_id):
+    for position in keeping.under_way(account_id, MINE):
         if position.product.quote in on and not killed:
             continue
         try:
@@ -181,7 +182,7 @@ def _choose(account: Account, rule: AutoBuyRule) -> Choice:
 
 def _working(account: Account, rule: AutoBuyRule) -> Choice | None:
     """Return the answer of a rule whose purchase is under way."""
-    position = keeping.under_way(account.pk, product__quote=rule.currency).first()
+    position = keeping.under_way(account.pk, MINE, product__quote=rule.currency).first()
     if position is None:
         return None
     order = position.orders.filter(status__in=WORKING).order_by("pk").first()
@@ -196,7 +197,7 @@ def _working(account: Account, rule: AutoBuyRule) -> Choice | None:
 
 def _refused_lately(account: Account, product: Product, now: datetime) -> datetime | None:
     """Return when the venue refused a purchase, if that is too young for another try."""
-    rows = Position.objects.filter(account=account, product=product, strategy=keeping.STRATEGY)
+    rows = Position.objects.filter(account=account, product=product, strategy=KeptStrategy.AUTO_BUY)
     last = rows.order_by("-pk").first()
     if last is None or last.status != "failed" or last.closed_at is None or now - last.closed_at >= WAIT:
         return None
@@ -215,7 +216,7 @@ def _written(account: Account, rule: AutoBuyRule, choice: Choice) -> Order:
         direction=Direction.LONG,
         frozen_settings={"rule": rule.pk, "order_type": str(rule.order_type), "minimum": plain(rule.minimum)},
         settings_version=1,
-        strategy=keeping.STRATEGY,
+        strategy=KeptStrategy.AUTO_BUY,
         budget_quote=choice.budget,
         max_active_deals=1,
         max_deals_per_pair=1,

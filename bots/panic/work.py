@@ -29,7 +29,7 @@ from accounts.access import people_of_account
 from accounts.models import Account
 from bots.panic.models import PanicRun, PanicStep
 from notifications import outbox
-from positions import execution, manual
+from positions import execution, keeping, manual
 from positions.manual import CloseState
 from positions.models import Order, Position
 from positions.reconcile import reconcile_account
@@ -222,6 +222,10 @@ class _Turn:
         deal.refresh_from_db(from_queryset=Position.objects.select_related("product", "account"))
         if deal.status in POSITION_FINAL:
             self._done(step, f"The deal is {deal.status}.")
+            return
+        if deal.is_sale:
+            keeping.give_up(deal, self.run.actor)
+            self._done(step, "The sale is ended; what it has brought stays in the account.")
             return
         answer = manual.close_at_market(deal, self.run.actor, Purpose.PANIC_CLOSE)
         if answer.order is not None:

@@ -6,7 +6,7 @@
 2. Every deal is closed at market by the order protocol (``positions.manual``): its working orders are cancelled and
    their final state is known before anything is sold. A close that is on its way already is not doubled, so this may be
    cut off at any line and done again, by any number of workers.
-   A purchase that auto-buy has under way is cancelled instead, and keeps the coins that it got.
+   A purchase to keep or a sale of coins of no deal is cancelled instead; what it has got stays in the account.
 3. A deal that could not be closed stays for the next round. While the venue rejects its closes, each next try waits
    longer, up to five minutes (F27).
 4. When no deal is open and no order works any more, that is written down once, and the owner is told.
@@ -100,8 +100,8 @@ def _open_deals(account_id: int) -> QuerySet[Position]:
 
 
 def _close(deal: Position) -> str:
-    """Close one deal; return what kept it from being closed, or nothing. A purchase to keep is cancelled instead."""
-    if deal.strategy == keeping.STRATEGY:
+    """Close one deal; return what kept it from being closed, or nothing. One whose outcome is kept is cancelled."""
+    if keeping.is_kept(deal):
         try:
             keeping.give_up(deal, ACTOR)
         except TradebotError as error:

@@ -23,7 +23,16 @@ The client id derives from the deal's uid, the purpose and the sequence (``inten
 from __future__ import annotations
 
 from positions.intents.intent import Intent, PerpsOpening, client_order_id, next_sequence
-from positions.intents.means import free_balance
+from positions.intents.means import free_balance, unclaimed
 from positions.intents.writing import intend, intend_open
 
-__all__ = ["Intent", "PerpsOpening", "client_order_id", "free_balance", "intend", "intend_open", "next_sequence"]
+__all__ = [
+    "Intent",
+    "PerpsOpening",
+    "client_order_id",
+    "free_balance",
+    "intend",
+    "intend_open",
+    "next_sequence",
+    "unclaimed",
+]

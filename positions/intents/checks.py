@@ -18,7 +18,15 @@ from positions.booking import remaining_base
 from positions.intents.intent import Intent, PerpsOpening
 from positions.intents.sizes import Sized
 from positions.models import Order, PerpsTerms, Position
-from positions.states import POSITION_ACTIVE, SINGLE_EXITS, WORKING, Direction, OrderType, PositionStatus, Purpose
+from positions.states import (
+    POSITION_ACTIVE,
+    SINGLE_EXITS,
+    WORKING,
+    Direction,
+    OrderType,
+    PositionStatus,
+    Purpose,
+)
 from tradebot.core.decimals import ZERO, plain
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.models import GlobalSettings
@@ -142,6 +150,8 @@ def takes_order(position: Position, intent: Intent) -> None:
         )
     if intent.is_exit and working & SINGLE_EXITS:
         raise OrderRefused("duplicate_intent", "A close of this deal is working already.", working=sorted(working))
+    if position.is_sale:
+        raise OrderRefused("sale_is_final", "A sale of coins is one order: nothing is added to it or bought back.")
     if intent.is_exit:
         if position.status == PositionStatus.PENDING or remaining_base(position) <= ZERO:
             raise OrderRefused("nothing_to_close", "This deal holds nothing.")

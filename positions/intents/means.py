@@ -22,7 +22,7 @@ from positions.states import EXIT_PURPOSES, POSITION_ACTIVE, WORKING, Direction
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import OrderRefused, TradebotError
 
-__all__ = ["ENTRY_AGE", "are_older_than_fills", "free", "free_balance", "kept_for_deals", "known_funds"]
+__all__ = ["ENTRY_AGE", "are_older_than_fills", "free", "free_balance", "kept_for_deals", "known_funds", "unclaimed"]
 
 ENTRY_AGE: Final = timedelta(seconds=30)
 """How old an exchange's word on the balances may be when money is to be spent: whoever acts has just asked."""
@@ -48,6 +48,15 @@ def free(funds: Funds, account: Account, currency: str) -> Decimal:
     """Return the same of funds that are known."""
     balance = funds.balances.get(currency)
     return (balance.free if balance is not None else ZERO) - unseen(account.pk, currency)
+
+
+def unclaimed(account: Account, currency: str, max_age: timedelta | None = None) -> Decimal:
+    """Return what of ``currency`` a new entry may take: what is free, less what open deals need, never below zero.
+
+    Raises OrderRefused (``balance_unknown``) when either is not known.
+    """
+    funds = known_funds(account, max_age)
+    return max(free(funds, account, currency) - kept_for_deals(account, currency, funds), ZERO)
 
 
 def are_older_than_fills(funds: Funds, position: Position) -> bool:

@@ -43,7 +43,7 @@ def size_entry(
 ) -> Sized:
     """Return the entry at the product's steps. Raises OrderRefused below a minimum or above the free balance."""
     if product.status != Product.Status.ONLINE:
-        raise OrderRefused("product_not_trading", f"{product.symbol} is {product.get_status_display()}.")
+        raise OrderRefused("product_not_trading", f"{product.symbol} is {product.get_status_display().lower()}.")
     side = _side(intent, direction)
     limit = _limit_price(product, side, intent)
     price = limit or intent.reference_price or current_price(account, product, side)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -41,13 +42,15 @@ def intend_open(
     created_by: Any = None,
     expected_active: int | None = None,
     perps: PerpsOpening | None = None,
+    uid: UUID | None = None,
 ) -> Order:
     """Write down a new deal and its base order and return the order; ``order.position`` is the deal.
 
     Both limits count the bot's deals of this direction. ``expected_active`` is the number of its active deals of this
     direction on this pair that the caller decided on, if it counted them: where several deals per pair are allowed, it
     keeps one decision from being acted on twice. ``perps`` is needed for a perpetual product, and for no other: its
-    terms and its bracket are written with the order. Raises OrderRefused
+    terms and its bracket are written with the order. ``uid`` is given to a deal that may exist once only, such as what
+    follows from another one: a second one is refused (``duplicate_intent``). Raises OrderRefused
     (``trading_paused``, ``bot_stopped``, ``deal_limit``, ``pair_deal_limit``, ``duplicate_intent``,
     ``product_not_trading``, ``missing_price``, ``balance_unknown``, ``insufficient_balance``, ``below_minimum``,
     ``perpetual_only_by_hand``, ``perpetuals_not_offered``, ``perpetuals_off``, ``margin_mode_differs``,
@@ -65,6 +68,7 @@ def intend_open(
         admission.require(_proposed(account, product, None, intent, sized))
         with _duplicates_refused():
             position = Position.objects.create(
+                uid=uid or uuid4(),
                 account=account,
                 bot=bot,
                 bot_name=bot.name if bot is not None else "",

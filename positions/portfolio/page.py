@@ -32,6 +32,8 @@ from positions.portfolio.overview import kind_of, pnl_by_kind
 from positions.portfolio.pnl import Pnl
 from positions.portfolio.snapshots import Curve, today_of, why_not
 from positions.portfolio.untracked import explain
+from positions.sales.page import offers_of
+from positions.sales.story import latest
 from tradebot.core.decimals import HUNDRED, ONE, ZERO
 from tradebot.core.scoping import current_scope
 
@@ -39,6 +41,7 @@ __all__ = ["gather"]
 
 DEFAULT_DAYS: Final = 90
 TRANSFERS_PER_PAGE: Final = 20
+SALES_SHOWN: Final = 5
 SMALL_USD: Final = ONE
 SLICES: Final = 7
 """Currencies that have a part of the allocation bar to themselves; the others share one."""
@@ -74,6 +77,8 @@ def gather(request: HttpRequest, form: PortfolioFilter, now: datetime, zone: Zon
     pnl = pnl_by_kind(accounts, now, zone).get(kind, {})
     quote = found["quote"] if found["quote"] in pnl else _busiest(pnl)
     editable = current_scope().editable_ids
+    shown_lines = _shown(every_line, rows, found)
+    offers = offers_of(rows, editable)
     transfers = Transfer.objects.filter(account__in=accounts).select_related("account")
     return {
         "now": now,
@@ -89,7 +94,10 @@ def gather(request: HttpRequest, form: PortfolioFilter, now: datetime, zone: Zon
         "rows": rows,
         "worth": worth,
         "figures": _figures(every_line, worth, into),
-        "lines": _shown(every_line, rows, found),
+        "lines": shown_lines,
+        "line_rows": [(line, offers.get(line.currency, ())) for line in shown_lines],
+        "offers": offers,
+        "sales": latest(accounts, SALES_SHOWN),
         "line_count": len(every_line),
         "shows": _shows(every_line, rows),
         "slices": _slices(every_line),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from accounts.amounts import checked_currency
 from accounts.models import Account, LeftOut, Transfer
@@ -19,7 +20,7 @@ from marketdata.models import Product
 from marketdata.sources.base import PERPETUAL
 from positions.models import Position, UnmatchedFill
 from positions.portfolio.holdings import AccountHoldings
-from positions.states import Direction, PositionStatus
+from positions.states import Direction, KeptStrategy, PositionStatus
 from tradebot.core import audit
 from tradebot.core.decimals import ZERO
 from tradebot.core.errors import NotFound
@@ -37,7 +38,7 @@ class Explained:
     currency: str
     amount: Decimal
     kept: Decimal
-    """Of deals that were cancelled without selling."""
+    """Of deals that were cancelled without selling and of purchases to keep, less what was sold by hand since."""
     transferred: Decimal
     """Came in from outside, less what went out."""
     traded: Decimal
@@ -59,14 +60,14 @@ def explain(rows: Iterable[AccountHoldings]) -> list[Explained]:
     coins = {holding.currency for _, holding in found}
     kept: dict[tuple[int, str], Decimal] = defaultdict(lambda: ZERO)
     cancelled = Position.objects.filter(
+        Q(direction=Direction.LONG) | Q(strategy=KeptStrategy.SALE),
         account__in=ids,
         status=PositionStatus.CANCELLED,
-        direction=Direction.LONG,
         product__base__in=coins,
         product__kind=Product.Kind.SPOT,
     )
     for account_id, base, amount in cancelled.order_by().values_list("account_id", "product__base", "base_held"):
-        kept[account_id, base] += max(amount, ZERO)
+        kept[account_id, base] += amount  # below zero: a sale of coins of no deal took so much
     moved = Transfer.objects.filter(account__in=ids, currency__in=coins).order_by()
     transferred = {
         (row["account"], row["currency"]): row["sum"]
@@ -81,7 +82,7 @@ def explain(rows: Iterable[AccountHoldings]) -> list[Explained]:
             account,
             holding.currency,
             holding.untracked,
-            kept[account.pk, holding.currency],
+            max(kept[account.pk, holding.currency], ZERO),
             transferred.get((account.pk, holding.currency), ZERO),
             traded[account.pk, holding.currency],
         )

@@ -98,6 +98,10 @@ ALLOWED: Final[dict[tuple[str, str], tuple[int, str]]] = {
         "finds accounts with a guard, each then measured alone; retention of old snapshots",
     ),
     ("positions/numbers.py", "detached"): (1, "a deal is numbered for the account's owner, whoever acts"),
+    ("positions/sales/service.py", "all_accounts"): (
+        1,
+        "finds accounts with purchases or sales under way; each is then handled alone",
+    ),
     ("positions/perps_loop.py", "all_accounts"): (1, "finds accounts with perpetual deals; each is then handled alone"),
     ("positions/reconcile.py", "all_accounts"): (
         2,
