@@ -285,4 +285,4 @@ def test_without_valkey_nothing_is_refused_and_nothing_fails(valkey: ValkeyServe
 def test_the_cache_here_is_the_one_that_processes_share(valkey: ValkeyServer) -> None:
     cache.set("said", "here")
     assert elsewhere(lambda: cache.get("said")) == "here"
-    assert type(cache._connections[cache._alias]).__name__ == "RedisCache"
+    assert type(cache._connections[cache._alias]).__name__ == "SharedCache"
