@@ -7,8 +7,10 @@
 3. Liquidations, funding and positions are read (:mod:`positions.perps_news`).
 4. Each live deal's bracket is made to stand (:mod:`positions.brackets`).
 
-It runs every five seconds over all paper accounts, and as a task of its own for each account on an exchange; recordings
-are tended by whoever replays them. One account's failure does not stop the others (F67), nor one deal's the next.
+It runs every five seconds over all paper accounts, and as a task of its own for each account on an exchange; for a day
+after its last deal has ended every quarter of an hour at least, because an exchange may tell the last funding late.
+Recordings are tended by whoever replays them. One account's failure does not stop the others (F67), nor one deal's the
+next.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ __all__ = ["LOOPS", "Tended", "accounts_with_perpetuals", "tend_account", "tend_
 
 log = structlog.get_logger(__name__)
 
-LOOPS: Final = {"perpetuals": 5}
+LOOPS: Final = {"perpetuals": 5, "late funding": 900}
 """How often it runs, in seconds."""
 health.LOOPS.update(LOOPS)
 
 REPLAY: Final = "replay"
 RECENT: Final = timedelta(minutes=15)
-"""How long a deal that has ended keeps its account on the list: its last funding may be told late."""
+"""How long a deal that has ended keeps its account among those that are looked after all the time."""
 
 
 @dataclass(slots=True)
@@ -79,10 +81,10 @@ def tend_account(account_id: int) -> int:
     return len(deals)
 
 
-def accounts_with_perpetuals() -> list[int]:
-    """Return the ids of all accounts with perpetual deals, recordings aside."""
+def accounts_with_perpetuals(ended_within: timedelta = RECENT) -> list[int]:
+    """Return the ids of all accounts with perpetual deals, live or ended so recently, recordings aside."""
     with all_accounts("the loop looks for accounts with perpetual deals"):
-        live = PerpsTerms.objects.filter(Q(ended_at=None) | Q(ended_at__gte=clock.now() - RECENT))
+        live = PerpsTerms.objects.filter(Q(ended_at=None) | Q(ended_at__gte=clock.now() - ended_within))
         rows = live.exclude(account__exchange=REPLAY).order_by("account_id")
         return list(rows.values_list("account_id", flat=True).distinct())
 

@@ -6,7 +6,7 @@
    like any other, once per venue order id. Everybody who may see the account is told.
 2. Funding becomes a :class:`~positions.models.FundingPayment`, once per venue id; the deal's result is derived anew.
    A payment belongs to the deal that held a position in its product at that moment; money for positions of nobody
-   here is not booked.
+   here is not booked. Venues tell some payments late, after newer ones, so a day before the newest known is read again.
 3. The venue's positions give margin and liquidation price. One whose size is not the deal's is noted, and believed at a
    second look a minute later (F12): then it is an alarm on the deal. Nothing is adopted and nothing is traded (F11).
 """
@@ -45,16 +45,17 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain, quantize
 from tradebot.core.money import amount_total
 
-__all__ = ["DIFFERS", "liquidates_ours", "read"]
+__all__ = ["DIFFERS", "LATE", "liquidates_ours", "read"]
 
 log = structlog.get_logger(__name__)
 
 DIFFERS: Final = "venue_differs"
 """The deal's error code while the venue's position has another size."""
 GRACE: Final = timedelta(seconds=60)
-RECENT: Final = timedelta(days=1)
-"""How long after its end a deal is still asked for: the last funding may be told late."""
+LATE: Final = timedelta(days=1)
+"""How late a venue may tell: so far before the newest known payment is read again, and so long after a deal's end."""
 OVERLAP: Final = timedelta(minutes=5)
+"""How far apart the venue's clock and ours may be."""
 
 
 def read(account_id: int) -> list[Position]:
@@ -64,15 +65,16 @@ def read(account_id: int) -> list[Position]:
     booked then.
     """
     now = clock.now()
-    since = Q(ended_at=None) | Q(ended_at__gte=now - RECENT)
+    since = Q(ended_at=None) | Q(ended_at__gte=now - LATE)
     terms = list(PerpsTerms.objects.filter(since, account_id=account_id).select_related("position__account", "product"))
     if not terms:
         return []
     venue = perps_of(venue_of(Account.objects.get(pk=account_id)))
-    oldest = min(row.last_funding_at or row.position.created_at for row in terms) - OVERLAP
-    for forced in venue.forced_closes_since(oldest):
+    # Executions can be many, so it takes a position that differs to look far back for a liquidation that was told late.
+    forced_since = min(_asked_since(row, LATE if row.differs_since else OVERLAP) for row in terms)
+    for forced in venue.forced_closes_since(forced_since):
         _book_forced(account_id, terms, forced)
-    _book_funding(account_id, terms, venue.funding_since(oldest))
+    _book_funding(account_id, terms, venue.funding_since(min(_asked_since(row, LATE) for row in terms)))
     held = {position.symbol: position for position in venue.positions()}
     live = []
     for row in terms:
@@ -81,6 +83,12 @@ def read(account_id: int) -> list[Position]:
             _compare(row, held.get(row.product.symbol), now)
             live.append(row.position)
     return live
+
+
+def _asked_since(terms: PerpsTerms, back: timedelta) -> datetime:
+    """Return from when on to ask for a deal: so far back from its newest known payment, but not before it began."""
+    began = terms.position.created_at
+    return max((terms.last_funding_at or began) - back, began - OVERLAP)
 
 
 # Liquidation ----------------------------------------------------------------------------------------------------------
@@ -156,11 +164,7 @@ def _whose(terms: Iterable[PerpsTerms], symbol: str, at: datetime) -> PerpsTerms
 
 def _book_funding(account_id: int, terms: Sequence[PerpsTerms], movements: Iterable[FundingMovement]) -> None:
     found = list(movements)
-    known = set(
-        FundingPayment.objects.filter(
-            account_id=account_id, venue_id__in=[one.external_id for one in found]
-        ).values_list("venue_id", flat=True)
-    )
+    known = _known(account_id, found)
     fresh: dict[int, list[FundingMovement]] = {}
     for movement in found:
         row = _whose(terms, movement.symbol, movement.at)
@@ -171,26 +175,29 @@ def _book_funding(account_id: int, terms: Sequence[PerpsTerms], movements: Itera
             _book_payments(row, fresh[row.pk])
 
 
+def _known(account_id: int, movements: Iterable[FundingMovement]) -> set[str]:
+    ids = [movement.external_id for movement in movements]
+    rows = FundingPayment.objects.filter(account_id=account_id, venue_id__in=ids)
+    return set(rows.values_list("venue_id", flat=True))
+
+
 def _book_payments(terms: PerpsTerms, movements: Sequence[FundingMovement]) -> None:
     """Insert the payments that are not there yet and derive the deal's result from all of them."""
     position = terms.position
     with transaction.atomic():
         lock_account(terms.account_id)
+        known = _known(terms.account_id, movements)
         FundingPayment.objects.bulk_create(
-            [
-                FundingPayment(
-                    account_id=terms.account_id,
-                    position=position,
-                    venue_id=movement.external_id,
-                    amount=movement.amount,
-                    rate=movement.rate,
-                    at=movement.at,
-                )
-                for movement in movements
-                if not FundingPayment.objects.filter(
-                    account_id=terms.account_id, venue_id=movement.external_id
-                ).exists()
-            ]
+            FundingPayment(
+                account_id=terms.account_id,
+                position=position,
+                venue_id=movement.external_id,
+                amount=movement.amount,
+                rate=movement.rate,
+                at=movement.at,
+            )
+            for movement in movements
+            if movement.external_id not in known
         )
         payments = FundingPayment.objects.filter(position=position)
         last = payments.order_by("-at").values_list("at", flat=True).first()

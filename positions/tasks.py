@@ -13,7 +13,7 @@ from celery import shared_task
 
 from accounts import balances, transfers
 from accounts.models import Account
-from positions import daymarks, perps_loop, standstill, strangers
+from positions import daymarks, perps_loop, perps_news, standstill, strangers
 from positions import reconcile as service
 from positions.guard import closing, judging
 from positions.guard import service as guard
@@ -38,6 +38,7 @@ __all__ = [
     "monitor_resting",
     "poll_account",
     "prune_equity",
+    "read_late_funding",
     "reconcile",
     "reconcile_account",
     "refresh_account",
@@ -139,6 +140,14 @@ def go_on_with_sales() -> None:
 def go_on_with_sales_of(account_id: int) -> None:
     """Do so for one exchange account."""
     sales.go_on_all([account_id])
+
+
+@shared_task
+def read_late_funding() -> None:
+    """Look after exchange accounts once more whose perpetual deals have ended: the last funding may be told late."""
+    with health.loop("late funding", perps_loop.LOOPS["late funding"]):
+        _, live = _by_kind(perps_loop.accounts_with_perpetuals(perps_news.LATE))
+        _hand_out(tend_account, live, perps_loop.LOOPS["late funding"])
 
 
 @shared_task

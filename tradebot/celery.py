@@ -39,6 +39,7 @@ app.conf.beat_schedule = {
     "resting orders": _every(5, "positions.tasks.monitor_resting"),
     "perpetuals": _every(5, "positions.tasks.tend_perpetuals"),
     "sales": _every(5, "positions.tasks.go_on_with_sales"),
+    "late funding": _every(900, "positions.tasks.read_late_funding"),
     "reconcile": _every(30, "positions.tasks.reconcile"),
     "stopped accounts": _every(30, "positions.tasks.cancel_entries_of_stopped"),
     "panic sales": _every(10, "bots.panic.tasks.go_on_with_all"),

@@ -151,11 +151,13 @@ _embedded_redis = f"unix://{quote(str(valkey_socket(DATA_DIR)))}"
 REDIS = REDIS_URL or _embedded_redis
 # The channel layer waits up to 5 s in one read, and redis-py gives up on a read after 5 s unless told otherwise.
 CHANNEL_HOST = {"address": REDIS, "socket_timeout": 20, "socket_connect_timeout": 5}
-# Counters of requests, circuit breakers and prices are shared by all processes through this one.
+# Counters of requests, circuit breakers and prices are shared by all processes through this one. All of it can be done
+# without for a while, so nobody waits long for it; see tradebot.core.cache.
 SHARED_CACHE = {
-    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    "BACKEND": "tradebot.core.cache.SharedCache",
     "LOCATION": REDIS,
     "KEY_PREFIX": "tradebot",
+    "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
 }
 if TESTING and not env.str("REDIS_URL", default=""):
     CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -258,7 +260,7 @@ CONTENT_SECURITY_POLICY = {
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
-SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+SESSION_ENGINE = "django.contrib.sessions.backends.db"  # the cache may be away, and must not outlive a sign-out
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -295,8 +297,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "tradebot.core.once_api.OnceSchema",
     "EXCEPTION_HANDLER": "tradebot.core.api.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.UserRateThrottle",
-        "rest_framework.throttling.AnonRateThrottle",
+        "tradebot.core.limits.PersonThrottle",
+        "tradebot.core.limits.StrangerThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {"user": env.str("API_RATE", default="600/min"), "anon": "30/min"},
     "COERCE_DECIMAL_TO_STRING": True,

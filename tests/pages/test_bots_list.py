@@ -498,4 +498,4 @@ def test_the_number_of_queries_does_not_grow_with_a_bots_pairs_and_deals(
         open_deal(bot, pair)
         DecisionFactory(bot=bot, product=pair)
     assert everything(Position).count() == 50
-    assert queries_of(browser, f"/bots/{bot.pk}/") == few <= MOST_QUERIES + 28
+    assert queries_of(browser, f"/bots/{bot.pk}/") == few <= MOST_QUERIES + 29

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts import balances, perps_settings, trading
 from accounts.access import scope_of
@@ -19,13 +21,14 @@ from marketdata import services, sources
 from marketdata.models import Product
 from marketdata.sources.limiter import AddressLimiter
 from notifications.models import Event
-from positions import figures, manual, perps, perps_worth, strangers
+from positions import figures, manual, perps, perps_news, perps_worth, strangers
 from positions.brackets import legs_of
 from positions.manual import CloseState
 from positions.models import Bracket, FundingPayment, Order, PerpsTerms, Position, UnmatchedFill
 from positions.perps import OpenState
 from positions.perps_loop import accounts_with_perpetuals, tend_account
 from positions.states import Direction, ExitReason, OrderStatus, PositionStatus, Purpose
+from positions.tasks import read_late_funding
 from tests.accounts.live import fake_venue, live_account, unhurried
 from tests.venue.model import Ask
 from tests.venue.server import FakeVenue
@@ -298,11 +301,101 @@ def test_perpetuals_are_off_on_a_live_account_until_they_are_switched_on(desk: D
         desk.open()
 
 
-# Liquidations and strangers -------------------------------------------------------------------------------------------
+# Told late ------------------------------------------------------------------------------------------------------------
 
 
 def later(seconds: int = 120) -> Any:
     return clock.at(clock.now() + timedelta(seconds=seconds))
+
+
+def hours_on(hours: float) -> Any:
+    return later(int(hours * 3600))
+
+
+def test_funding_that_is_told_after_newer_one_is_booked_once(desk: Desk) -> None:
+    deal = desk.open().position
+    opened, day = clock.now(), timedelta(days=1)
+    desk.fake.contracts.fund(PERP, "0.0001", opened + day)
+    with hours_on(24.1):
+        desk.tend()
+        assert FundingPayment.objects.filter(position=deal).count() == 1
+        asked = len(desk.fake.requests)
+        desk.tend()
+        asked_each_time = len(desk.fake.requests) - asked
+    desk.fake.contracts.fund(PERP, "0.0002", opened + timedelta(hours=8))
+    desk.fake.contracts.fund(PERP, "0.0003", opened + timedelta(hours=16))
+    with hours_on(24.2):
+        for _ in range(3):
+            asked = len(desk.fake.requests)
+            desk.tend()
+            assert len(desk.fake.requests) - asked == asked_each_time
+    rates = FundingPayment.objects.filter(position=deal).order_by("at").values_list("rate", flat=True)
+    assert list(rates) == [D("0.0002"), D("0.0003"), D("0.0001")]
+    terms = PerpsTerms.objects.get(position=deal)
+    assert terms.funding_quote == -D(6_000) * D("0.0006")
+    assert terms.last_funding_at is not None
+    assert abs(terms.last_funding_at - opened - day) < timedelta(seconds=1)
+    assert desk.cash() == 10_000 - D("6000.01") * TAKER + terms.funding_quote
+
+
+def test_reading_what_is_known_costs_the_same_whatever_is_known(desk: Desk) -> None:
+    desk.open()
+    opened = clock.now()
+
+    def costs() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            perps_news.read(desk.account.pk)
+        return len(queries)
+
+    found = []
+    for count in (1, 20):
+        for number in range(count):
+            desk.fake.contracts.fund(PERP, "0.0001", opened + timedelta(minutes=count + number))
+        with hours_on(1):
+            desk.tend()
+            found.append(costs())
+    assert FundingPayment.objects.count() == 21
+    assert found[0] == found[1]
+
+
+def test_the_last_funding_of_a_deal_that_has_ended_is_booked_within_a_day(desk: Desk) -> None:
+    deal = desk.open().position
+    held_at = clock.now()
+    desk.fake.contracts.fund(PERP, "0.0001", held_at)
+    row = desk.fake.contracts.log.pop()
+    assert manual.close_at_market(desk.fresh(deal), "ann@example.com").state is CloseState.CLOSED
+    before = desk.fresh(deal).realised_quote
+    with hours_on(3):
+        with detached("test"):
+            assert accounts_with_perpetuals() == []
+            read_late_funding()
+        desk.fake.contracts.log.append(row)  # told only now
+        for _ in range(2):
+            with detached("test"):
+                read_late_funding()
+    assert desk.fresh(deal).realised_quote == before - D(6_000) * D("0.0001")
+    assert desk.cash() == 10_000 + desk.fresh(deal).realised_quote
+    with hours_on(25), detached("test"):
+        asked = len(desk.fake.requests)
+        read_late_funding()
+        assert len(desk.fake.requests) == asked
+
+
+def test_a_liquidation_that_is_told_after_newer_funding_is_booked_once_the_position_differs(desk: Desk) -> None:
+    deal = desk.open().position
+    desk.fake.contracts.fund(PERP, "0.0001", clock.now() + timedelta(hours=8))
+    with hours_on(8.1):
+        desk.tend()
+    desk.fake.control.liquidate("ann", PERP, "48000")  # eight hours before
+    with hours_on(8.2):
+        for _ in range(3):
+            desk.tend()
+    deal = desk.fresh(deal)
+    assert (deal.status, deal.exit_reason, deal.error_code) == (PositionStatus.CLOSED, ExitReason.LIQUIDATION, "")
+    assert deal.orders.filter(purpose=Purpose.LIQUIDATION).count() == 1
+
+
+# Liquidations and strangers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("taken_over", [True, False])

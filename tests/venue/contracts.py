@@ -360,10 +360,10 @@ class Contracts:
         price: Decimal,
         funding: Decimal = ZERO,
         rate: Decimal = ZERO,
+        at: datetime | None = None,
     ) -> None:
-        row = LogRow(
-            self.engine.make_id(), account, contract, kind, side, size, price, funding, rate, self.engine.now()
-        )
+        moment = at or self.engine.now()
+        row = LogRow(self.engine.make_id(), account, contract, kind, side, size, price, funding, rate, moment)
         self.log.append(row)
 
     def cancel(self, order: ContractOrder) -> None:
@@ -391,18 +391,20 @@ class Contracts:
                     if (order.price - touch) * order.sign >= ZERO:
                         self.fill(order, order.price, is_maker=True)
 
-    def fund(self, name: str, rate: str | Decimal) -> None:
-        """Let funding be paid now: longs pay shorts while the rate is above zero."""
+    def fund(self, name: str, rate: str | Decimal, at: datetime | None = None) -> None:
+        """Let funding be paid: longs pay shorts while the rate is above zero. ``at`` is when it fell due, by default
+        now; it is told from now on.
+        """
         with self.engine.lock:
             contract, rate = self.contracts[name], Decimal(rate)
-            contract.rates.append((self.engine.now(), rate))
+            contract.rates.append((at or self.engine.now(), rate))
             for (account, of), held in self.held.items():
                 if of == name and held.size:
                     amount = -held.size * contract.last * rate
                     self.engine._move(account, contract.quote, "funding", amount)
                     side = "Buy" if held.size > ZERO else "Sell"
                     told = rate if side == "Buy" else -rate
-                    self._note(account, contract, "SETTLEMENT", side, abs(held.size), contract.last, amount, told)
+                    self._note(account, contract, "SETTLEMENT", side, abs(held.size), contract.last, amount, told, at)
 
     def liquidate(
         self,
