@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import localcontext
 from statistics import median
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ from positions.deal_page import candle_rows, fill_marks
 from positions.models import Fill, Order, Position
 from positions.states import POSITION_ACTIVE, Direction, PositionStatus
 from tradebot.core import clock
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 from tradebot.core.errors import InvalidInput, TradebotError
 from tradebot.core.models import AuditEntry
 from tradebot.core.scoping import current_scope, detached
@@ -286,7 +285,7 @@ def _statistics(rows: QuerySet[Position]) -> dict[str, Any]:
     ended = figures.ended(rows).values_list("status", "exit_reason", "realised_quote", "fees_quote")
     gains = losses = fees = ZERO
     closed = judged = won = wins = losers = 0
-    with localcontext(MONEY):
+    with for_money():
         for status, reason, profit, fee in ended.iterator(chunk_size=5_000):
             fees += fee
             if profit > ZERO:

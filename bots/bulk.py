@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 import structlog
 from django.db import transaction
@@ -21,7 +21,7 @@ from positions.cards import DealCard, deal_cards
 from positions.manual import CloseFailure, CloseState
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 from tradebot.core.errors import TradebotError
 
 __all__ = ["BulkPreview", "DealAnswer", "bulk_preview", "cancel_all", "said", "sell_all", "stop_all"]
@@ -63,7 +63,7 @@ class BulkPreview:
 def bulk_preview(bot: Bot) -> BulkPreview:
     """Return what the bot's open deals are worth at present prices, fees of closing included. Reads only."""
     cards = deal_cards(_open_deals(bot))
-    with localcontext(MONEY):
+    with for_money():
         held = [card for card in cards if card.held]
         results = [card.figures.unrealised for card in held]
         known = [result for result in results if result is not None]

@@ -23,7 +23,7 @@ from marketdata.models import Product
 from marketdata.sources.base import Quote
 from positions.states import Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, for_money, plain
 from tradebot.core.errors import InvalidInput, MissingInformation, TradebotError
 
 __all__ = ["Budget", "Check", "PairLadder", "Preview", "Purse", "preview", "purse_of", "refuse_unworkable"]
@@ -254,27 +254,27 @@ def _funded(settings: DcaSettings, amount: Decimal | None, minimum: Decimal, sma
     """Return over how many deals the budget is shared: the soft ceiling, as the strategy counts it."""
     if amount is None or smallest is None or not minimum:
         return settings.max_active_deals
-    with localcontext(MONEY):
+    with for_money():
         return sizing.fundable_deals(amount, minimum, smallest / minimum, settings.max_active_deals)
 
 
 def _with_fee(cost: Decimal, fee: Decimal) -> Decimal:
-    with localcontext(MONEY):
+    with for_money():
         return cost * (ONE + fee)
 
 
 def _times(amount: Decimal, share: Decimal) -> Decimal:
-    with localcontext(MONEY):
+    with for_money():
         return amount * share
 
 
 def _over(amount: Decimal, share: Decimal) -> Decimal:
-    with localcontext(MONEY):
+    with for_money():
         return amount / share
 
 
 def _share(part: Decimal, whole: Decimal) -> Decimal:
-    with localcontext(MONEY):
+    with for_money():
         return part / whole * HUNDRED
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from bots.strategies.base import Strategy, WorkingOrder
@@ -20,7 +20,7 @@ from positions.states import (
     OrderType,
     Purpose,
 )
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 
 __all__ = ["Deal"]
 
@@ -89,7 +89,7 @@ class Deal:
     @property
     def opening_quote(self) -> Decimal:
         """Return what the unfilled part of a base order under way comes to in quote, as far as it is known."""
-        with localcontext(MONEY):
+        with for_money():
             return sum((_to_come(order) for order in self.working if order.purpose == Purpose.BASE_ORDER), ZERO)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib import messages
@@ -29,7 +29,7 @@ from positions.outlook import outlook_of
 from positions.states import POSITION_ACTIVE, Direction
 from positions.views import person
 from tradebot.core.api import Serializer
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 from tradebot.core.errors import InvalidInput, OrderRefused
 from tradebot.core.once_pages import acting_when
 from tradebot.core.viewsets import OwnedViewSet, validated
@@ -151,7 +151,7 @@ def _warn_of_ceiling(request: HttpRequest, deal: Position) -> None:
     """Say so when the ladder that is left costs more than the deal may still spend."""
     left = funds.room_of(deal).left
     rungs = outlook_of(deal, totals_of(deal), ZERO).rungs
-    with localcontext(MONEY):
+    with for_money():
         cost = sum((rung.size for rung in rungs), Decimal(0))
     if left is not None and cost > left:
         quote = deal.product.quote

@@ -23,7 +23,7 @@ from marketdata.store import store
 from marketdata.timeframes import Timeframe
 from positions.states import Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, for_money, plain
 from tradebot.core.errors import TradebotError
 
 __all__ = ["VOCABULARY", "FormPage", "LadderChart", "LadderRow", "LadderSide", "form_page", "merged_checks", "sides_of"]
@@ -345,7 +345,7 @@ def _coins(preview: Preview, account: Account) -> CoinNeed | None:
     report = preview.shown.report if preview.shown else None
     if report is None or preview.shown is None or preview.nominal:
         return None
-    with localcontext(MONEY):
+    with for_money():
         one = sum((rung.size / rung.price for rung in report.rungs if rung.price > ZERO), ZERO)
         everything = one * preview.deals
     currency = preview.shown.product.base
@@ -368,7 +368,7 @@ def _rows(preview: Preview) -> list[LadderRow]:
         return []
     low = {violation.level for violation in report.violations if violation.code == "below_minimum"}
     rows = []
-    with localcontext(MONEY):
+    with for_money():
         for rung in report.rungs:
             if rung.price <= ZERO:
                 break

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from django.http import QueryDict
@@ -21,7 +21,7 @@ from bots import strategies
 from bots.form_trees import TreeDraft
 from bots.models import Bot, BudgetKind
 from bots.strategies.forms import Choice, FieldSpec, field_specs, words
-from tradebot.core.decimals import MONEY, ZERO, dec, plain
+from tradebot.core.decimals import ZERO, dec, for_money, plain
 from tradebot.core.errors import InvalidInput
 
 __all__ = ["BotDraft", "CellView", "FieldView", "SectionView"]
@@ -432,7 +432,7 @@ def shares_of(steps: Iterable[Mapping[str, str]]) -> str:
     """Return what the shares of the steps add up to, in percent; empty while there is none or one is no number."""
     found = [row.get("share_pct", "") for row in steps]
     try:
-        with localcontext(MONEY):
+        with for_money():
             return plain(sum((dec(_cleaned(text)) for text in found if text), ZERO)) if any(found) else ""
     except ValueError:
         return ""

@@ -23,7 +23,7 @@ from marketdata.services import market_now
 from positions.guard import check as guard
 from positions.states import Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, for_money, plain
 from tradebot.core.errors import TradebotError
 from tradebot.templatetags.tradebot import amount, pct, price, span
 
@@ -81,7 +81,7 @@ def questions_now(bot: Bot, pair: BotProduct, direction: Direction) -> Questions
         return NOTHING
     if view is None:
         return NOTHING
-    with localcontext(MONEY):
+    with for_money():
         tree = mine.settings.open_tree(direction)
         return Questions(
             gates=(*_gates(mine.settings, view, context, pair.product), *_guard(bot.account_id)),

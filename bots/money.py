@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from accounts.exchanges.base import Balance
@@ -25,7 +25,7 @@ from positions.ledger import quote_value
 from positions.models import Position
 from positions.reserves import Holds, spoken_for, worth_per_base
 from positions.states import Direction
-from tradebot.core.decimals import MONEY, ONE, ZERO
+from tradebot.core.decimals import ONE, ZERO, for_money
 from tradebot.core.errors import MissingInformation
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Money:
         share: Decimal = settings.budget_share(direction)
         if share == ONE:
             return whole
-        with localcontext(MONEY):
+        with for_money():
             return whole * share
 
     def reserved(self, account_id: int, currency: str, besides: int | None = None) -> Reserved | None:
@@ -185,5 +185,5 @@ class Money:
         left, price = self._left(facts, product.quote, Direction.SHORT), self.prices.get(product.pk)
         if left is None or price is None:
             return None
-        with localcontext(MONEY):
+        with for_money():
             return left / price.mark

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from bots import coins, strategies
 from bots.conditions import describe
@@ -22,7 +22,7 @@ from positions.ledger import Totals
 from positions.models import Position
 from positions.outlook import AheadRung, Fact, Outlook, Step, register, register_categories
 from positions.states import Direction, OrderType
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money, plain
 from tradebot.core.errors import InvalidInput
 
 __all__ = ["dca_outlook", "register_all"]
@@ -48,7 +48,7 @@ def dca_outlook(position: Position, totals: Totals, fee_rate: Decimal) -> Outloo
         trail=TrailState.from_json(position.trail),
         budget_quote=position.budget_quote or None,
     )
-    with localcontext(MONEY):
+    with for_money():
         rungs = tuple(_ahead(settings, deal, rung, fees) for rung in next_rungs(settings, deal) if rung.price > ZERO)
         target = take_profit_price(settings, deal, fees)
         stops = [stop for stop in (stop_loss_price(settings, deal), deal.trail.stop) if stop is not None]

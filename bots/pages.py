@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from django.db.models import Count, Q
@@ -23,7 +23,7 @@ from positions.ledger import quote_value
 from positions.models import Position
 from positions.reserves import worth_per_base
 from positions.states import POSITION_ACTIVE, PositionStatus
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.decimals import HUNDRED, ZERO, for_money
 from tradebot.core.errors import InvalidInput, MissingInformation
 from tradebot.core.money import amount_total
 
@@ -71,7 +71,7 @@ class BotRow:
     def used_pct(self) -> Decimal | None:
         if self.budget is None or self.budget <= ZERO:
             return None
-        with localcontext(MONEY):
+        with for_money():
             return self.invested / self.budget * HUNDRED
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from positions import figures, ledger
@@ -34,7 +34,7 @@ from positions.states import (
     Purpose,
 )
 from tradebot.core import clock
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 
 __all__ = [
     "MOST_PIPS",
@@ -284,7 +284,7 @@ def _perps_note(perps: PerpsCard, row: DealFigures) -> Note | None:
 
 
 def _bought(orders: Iterable[Order]) -> list[tuple[Decimal, bool]]:
-    with localcontext(MONEY):
+    with for_money():
         return [
             (order.filled_quote / order.filled_base, True)
             for order in orders

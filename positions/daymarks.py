@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,7 +31,7 @@ from positions.models import DayMark, Position
 from positions.states import POSITION_ACTIVE, KeptStrategy, PositionStatus
 from positions.worth import rates
 from tradebot.core import clock, health
-from tradebot.core.decimals import MONEY, ZERO, dec, plain
+from tradebot.core.decimals import ZERO, dec, for_money, plain
 from tradebot.core.errors import MissingInformation, TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
@@ -68,7 +68,7 @@ def result_of_day(account: Account, currency: str, now: datetime | None = None) 
     quotes = {quote for quote in {*earned, *before} if earned.get(quote, ZERO) != before.get(quote, ZERO)}
     prices = rates(account.exchange, currency, quotes)
     total = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for quote in sorted(quotes):
             if quote not in prices:
                 raise MissingInformation("missing_price", f"What {quote} is worth in {currency} is not known.")
@@ -130,7 +130,7 @@ def _results(account: Account, since: datetime | None) -> Results:
     quotes = market.quotes(account.exchange, {deal.product.symbol for deal in holding if deal.pk in totals})
     taker = fees_of([account.pk])[account.pk][1] if totals else ZERO
     earned: Results = defaultdict(lambda: ZERO)
-    with localcontext(MONEY):
+    with for_money():
         for deal in deals:
             earned[deal.product.quote] += deal.realised_quote
             if (held := totals.get(deal.pk)) is None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from marketdata.models import Product
@@ -16,7 +16,7 @@ from positions.cards import DealCard
 from positions.models import Fill, Order, Position
 from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, SINGLE_EXITS, WORKING, OrderStatus, Purpose, Side
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, round_to
+from tradebot.core.decimals import HUNDRED, ZERO, for_money, plain, round_to
 from tradebot.core.models import AuditEntry
 from tradebot.core.scoping import detached
 
@@ -175,7 +175,7 @@ def order_rows(position: Position, orders: Sequence[Order], fills: Iterable[Fill
     rows = []
     level = 0
     entry_base = entry_quote = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for order in orders:
             mine = by_order[order.pk]
             base = sum((fill.base for fill in mine), ZERO)
@@ -215,7 +215,7 @@ def side_sums(rows: Iterable[OrderRow]) -> list[SideSum]:
         if row.base:
             by_side.setdefault(row.order.side, []).append(row)
     found = []
-    with localcontext(MONEY):
+    with for_money():
         for side, mine in by_side.items():
             base, quote = sum((row.base for row in mine), ZERO), sum((row.quote for row in mine), ZERO)
             fees: dict[str, Decimal] = defaultdict(Decimal)
@@ -231,7 +231,7 @@ def working_rows(orders: Iterable[Order]) -> list[WorkingRow]:
     """Return the deal's orders that may still fill, oldest first."""
     now = clock.now()
     rows = []
-    with localcontext(MONEY):
+    with for_money():
         for order in orders:
             if order.status not in WORKING:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -21,7 +21,7 @@ from positions.execution import Intent
 from positions.handling import TimeInForce
 from positions.models import Order, Position
 from positions.states import ENTRY_PURPOSES, WORKING, Direction, OrderStatus, OrderType, PositionStatus, Purpose
-from tradebot.core.decimals import MONEY, ZERO, ceil_to, floor_to, plain, quantize
+from tradebot.core.decimals import ZERO, ceil_to, floor_to, for_money, plain, quantize
 from tradebot.core.errors import InvalidInput, OrderRefused
 from tradebot.core.words import Side
 
@@ -91,7 +91,7 @@ def room_of(position: Position) -> Room:
     """Return how much the deal may still spend."""
     spent = position.quote_spent if position.direction == Direction.LONG else position.quote_received
     waiting = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for order in position.orders.filter(status__in=WORKING, purpose__in=ENTRY_PURPOSES):
             price = order.limit_price or position.average_price or ZERO
             size = order.quote_size if order.quote_size is not None else (order.base_size or ZERO) * price
@@ -227,7 +227,7 @@ def _intent(
     else:
         if price is None:
             reference = handling.current_quote(position).bid
-        with localcontext(MONEY):
+        with for_money():
             base = amount / (price or reference or ZERO)
         if base >= handling.LARGEST:
             raise InvalidInput("out_of_range", "At that price it is more than any order can be.", field="price")
@@ -259,7 +259,7 @@ def _make_room(position: Position, amount: Decimal, *, raise_ceiling: bool) -> D
             ceiling=room.ceiling,
             asked=amount,
         )
-    with localcontext(MONEY):
+    with for_money():
         raised = ceil_to(room.used + amount, product.quote_increment)
     write(position, budget_quote=raised)
     return raised

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from positions.states import (
     OrderType,
 )
 from tradebot.core import audit, clock
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
+from tradebot.core.decimals import HUNDRED, ZERO, for_money, plain, quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
 
 __all__ = [
@@ -245,7 +245,7 @@ def part_to_close(
         share = checked_amount(share_pct, "share_pct")
         if share > HUNDRED:
             raise InvalidInput("too_large", f"It is {_short(share)} %; at most 100 % can be closed.", field="share_pct")
-        with localcontext(MONEY):
+        with for_money():
             base = left * share / HUNDRED
     elif base is not None and checked_amount(base, "base") > left:
         raise InvalidInput(

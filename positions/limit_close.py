@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from positions.states import (
     PositionStatus,
     Purpose,
 )
-from tradebot.core.decimals import MONEY, ZERO, plain
+from tradebot.core.decimals import ZERO, for_money, plain
 from tradebot.core.errors import InvalidInput, OrderRefused
 
 __all__ = ["LimitClosing", "LimitState", "cancel", "change", "place", "resting"]
@@ -158,7 +158,7 @@ def change(
     if (wanted, until) == (order.limit_price, order.expires_at) and order.status != OrderStatus.INTENDED:
         return LimitClosing(position, _state_of(position, order), order)
     ended = _end(position, actor, order, pk=order.pk)
-    with localcontext(MONEY):
+    with for_money():
         left = min((ended.base_size or ZERO) - ended.filled_base, execution.remaining_base(position))
     if position.status in POSITION_FINAL or ended.status == OrderStatus.FILLED or left <= ZERO:
         return _answer(position, actor, "limit_close_changed", _state_of(position, ended), ended, raced=True)
@@ -199,7 +199,7 @@ def _required(position: Position) -> Order:
 def _price(position: Position, price: Decimal) -> Decimal:
     """Return the price if an order for the whole deal can be written down at it. Raises InvalidInput."""
     handling.checked_amount(price, "price")
-    with localcontext(MONEY):
+    with for_money():
         if price * execution.remaining_base(position) >= LARGEST:
             raise InvalidInput("out_of_range", "No order can be that large.", field="price")
     return price

@@ -9,7 +9,7 @@ transaction, because venues are called.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from positions.execution import Intent, PerpsOpening
 from positions.models import Bracket, Order, PerpsTerms, Position
 from positions.states import Direction, OrderStatus, OrderType, Purpose
 from tradebot.core import clock
-from tradebot.core.decimals import MONEY, ZERO, ceil_to, floor_to, plain, quantize, round_to
+from tradebot.core.decimals import ZERO, ceil_to, floor_to, for_money, plain, quantize, round_to
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused, TradebotError
 from tradebot.core.words import MarginMode
 
@@ -161,7 +161,7 @@ def plan_of(
     price = limit_price if limit_price is not None else _price_now(account, product, direction)
     size = _size(product, price, leverage, margin, base)
     taker = _taker(account)
-    with localcontext(MONEY):
+    with for_money():
         value = size * price
         holding = rules.enlarged(None, direction, size, value, leverage)
         end = None
@@ -340,7 +340,7 @@ def _taker(account: Account) -> Decimal:
 
 def _size(product: Product, price: Decimal, leverage: int, margin: Decimal | None, base: Decimal | None) -> Decimal:
     field = "base" if base is not None else "margin"
-    with localcontext(MONEY):
+    with for_money():
         wanted = base if base is not None else (margin or ZERO) * leverage / price
         size = floor_to(wanted, product.base_increment)
         if size <= ZERO or size < product.min_base or size * price < product.min_quote:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from accounts.models import Account
@@ -12,7 +12,7 @@ from positions.guard import equity
 from positions.models import Position
 from positions.reserves import worth_per_base
 from positions.states import POSITION_ACTIVE
-from tradebot.core.decimals import MONEY, ONE, ZERO
+from tradebot.core.decimals import ONE, ZERO, for_money
 from tradebot.core.errors import MissingInformation
 
 __all__ = ["equity_part"]
@@ -33,7 +33,7 @@ def equity_part(account: Account, currency: str, now: datetime) -> Decimal:
     quotes = market.quotes(account.exchange, {deal.product.symbol for deal in deals}, now, MARK_AGE)
     rates: dict[str, Decimal] = {currency: ONE}
     total = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for deal in deals:
             quote = quotes.get(deal.product.symbol)
             worth = None if quote is None else worth_per_base(deal, quote.mark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from accounts.balances import fees_of
 from positions import ledger, slippage
@@ -13,7 +13,7 @@ from positions.handling import current_quote, part_to_close
 from positions.models import Position
 from positions.states import POSITION_FINAL, Direction
 from tradebot.core import clock
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 from tradebot.core.errors import OrderRefused
 from tradebot.core.words import Side
 
@@ -101,7 +101,7 @@ def close_preview(position: Position, base: Decimal | None = None, share_pct: De
     found = slippage.expected(position.account.exchange, product.symbol, direction.exit_side, size)
     taker = fees_of([position.account_id])[position.account_id][1]
     result = ledger.unrealised(totals, found.average, taker)
-    with localcontext(MONEY):
+    with for_money():
         part = size / remaining
         return ClosePreview(
             side=direction.exit_side,

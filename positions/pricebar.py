@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from positions.states import Direction
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.decimals import HUNDRED, ZERO, for_money
 
 __all__ = ["PriceBar", "Tick", "price_bar"]
 
@@ -59,7 +59,7 @@ def price_bar(
     """
     sign = direction.sign
     steps = [(price, done) for price, done in rungs if price > ZERO]
-    with localcontext(MONEY):
+    with for_money():
         shown = [sign * price for price in (even, mark, *(price for price, _ in steps)) if price is not None]
         ends = [sign * price for price in (stop, target) if price is not None]
         if not shown:

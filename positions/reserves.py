@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from django.db.models import F, Q
@@ -28,7 +28,7 @@ from django.db.models import F, Q
 from accounts.models import VenueFunds
 from positions.models import Order, Position
 from positions.states import ENTRY_PURPOSES, EXIT_PURPOSES, WORKING, Direction, OrderStatus, Side
-from tradebot.core.decimals import MONEY, ONE, ZERO
+from tradebot.core.decimals import ONE, ZERO, for_money
 from tradebot.core.errors import MissingInformation
 
 __all__ = [
@@ -73,7 +73,7 @@ def unseen_on_exchanges(account_ids: Iterable[int]) -> dict[tuple[int, str], Dec
     for row in rows.only(
         "account_id", "side", "purpose", "hold_currency", "hold_amount", "filled_base", "filled_quote"
     ):
-        with localcontext(MONEY):
+        with for_money():
             spent = row.filled_base if row.side == Side.SELL else row.filled_quote * FEE_ROOM
             if row.leverage is not None:  # a perpetual: opening takes margin and fee, closing takes nothing
                 opens = row.purpose in ENTRY_PURPOSES
@@ -124,7 +124,7 @@ def spoken_for(
     (``missing_price``) when a short deal's price is not known: half a need is no need (F34).
     """
     total = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for position in positions:
             if not position.base_held or position.product.is_perpetual:
                 continue

@@ -9,7 +9,7 @@ none. Everything that only reduces risk passes (F63).
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from accounts.models import Account, TradingLimits
@@ -17,7 +17,7 @@ from positions.daymarks import result_of_day
 from positions.models import Position
 from positions.states import POSITION_ACTIVE
 from positions.worth import rates, worth
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, plain, quantize
+from tradebot.core.decimals import HUNDRED, ZERO, for_money, plain, quantize
 from tradebot.core.errors import MissingInformation, OrderRefused
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _order_size(proposed: Proposed, limits: TradingLimits) -> None:
     rate = rates(proposed.account.exchange, limits.currency, [quote]).get(quote)
     if proposed.value_quote is None or rate is None:
         raise MissingInformation("value_unknown", f"What the order is worth in {limits.currency} is not known.")
-    with localcontext(MONEY):
+    with for_money():
         value = proposed.value_quote * rate
     if value > most:
         raise OrderRefused(
@@ -113,7 +113,7 @@ def _allowed(account: Account, currency: str, amount: Decimal | None, percent: D
     """Return the tighter of a limit as an amount and one as a share of the account's value; None where none is set."""
     found = [] if amount is None else [amount]
     if percent is not None:
-        with localcontext(MONEY):
+        with for_money():
             found.append(worth(account, currency) * percent / HUNDRED)
     return min(found, default=None)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from accounts.exchanges.paper_rules import walked
 from marketdata import market
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.decimals import HUNDRED, ZERO, for_money
 from tradebot.core.errors import MissingInformation
 from tradebot.core.words import Side
 
@@ -42,7 +42,7 @@ def expected(
     levels = book.asks if side is Side.BUY else book.bids
     if not levels:
         raise MissingInformation("empty_book", f"Nobody trades {symbol} at the moment.")
-    with localcontext(MONEY):
+    with for_money():
         best, average = levels[0].price, walked(levels, base=base, quote=quote)
         worse = average - best if side is Side.BUY else best - average
         in_base = base is not None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from accounts.balances import balances_of
 from accounts.models import Account
 from marketdata import market
-from tradebot.core.decimals import MONEY, ONE, ZERO
+from tradebot.core.decimals import ONE, ZERO, for_money
 from tradebot.core.errors import MissingInformation, TradebotError
 
 __all__ = ["rates", "worth"]
@@ -43,7 +43,7 @@ def rates(exchange: str, currency: str, names: Iterable[str]) -> dict[str, Decim
         return None
 
     found = {currency: ONE}
-    with localcontext(MONEY):
+    with for_money():
         for name in wanted:
             rate = direct(name, currency)
             for bridge in bridges if rate is None else ():
@@ -66,7 +66,7 @@ def worth(account: Account, currency: str) -> Decimal:
         raise MissingInformation("balance_unknown", "The account's balances are not known.")
     held = {name: balance.total for name, balance in balances.items() if balance.total}
     prices = rates(account.exchange, currency, held)
-    with localcontext(MONEY):
+    with for_money():
         total = sum((amount * prices[name] for name, amount in held.items() if name in prices), ZERO)
     if held and not any(name in prices for name in held):
         raise MissingInformation("value_unknown", f"What the account is worth in {currency} is not known.")

@@ -20,7 +20,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 import structlog
 from django.db import transaction
@@ -37,7 +37,7 @@ from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.sources.base import BookLevel, Quote
 from marketdata.store import store
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 from tradebot.core.errors import TradebotError
 from tradebot.core.words import Direction, MarginMode, OrderStatus, OrderType, Side
 
@@ -188,7 +188,7 @@ def _uncovered(ledger: Ledger, account_id: int, quotes: Mapping[str, Quote]) -> 
             cross[row.quote_currency].append(row)
         elif _is_uncovered(row, quotes):
             found.append(row)
-    with localcontext(MONEY):
+    with for_money():
         for group in cross.values():
             if not all(row.symbol in quotes for row in group):
                 continue  # what is not known liquidates nobody
@@ -257,7 +257,7 @@ def liquidation_prices(exchange: str, rows: Sequence[PaperPerp]) -> dict[int, De
     if cross:
         quotes = market.quotes(exchange, {row.symbol for row in cross})
         balances = {row.currency: row.free for row in PaperBalance.objects.filter(account_id=cross[0].account_id)}
-        with localcontext(MONEY):
+        with for_money():
             for row in cross:
                 mine = [one for one in cross if one.quote_currency == row.quote_currency]
                 others = [one for one in mine if one.pk != row.pk]

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, ceil_to, floor_to, quantize
+from tradebot.core.decimals import HUNDRED, MONEY, ONE, QUANTUM, ZERO, ceil_to, floor_to, for_money, quantize
 from tradebot.core.words import Direction
 
 __all__ = [
@@ -86,7 +86,7 @@ def initial_margin(quote: Decimal, leverage: int) -> Decimal:
 
 def entry_cost(quote: Decimal, leverage: int, fee_rate: Decimal) -> Decimal:
     """Return what has to be free to open a position worth ``quote``: its margin and the fee."""
-    with localcontext(MONEY):
+    with for_money():
         return initial_margin(quote, leverage) + ceil_to(quote * fee_rate, QUANTUM)
 
 
@@ -102,19 +102,19 @@ def enlarged(holding: Holding | None, direction: Direction, base: Decimal, quote
 
 def profit_at(holding: Holding, price: Decimal) -> Decimal:
     """Return the unrealised profit at ``price``, fees left out."""
-    with localcontext(MONEY):
+    with for_money():
         return holding.direction.sign * (holding.base * price - holding.entry_quote)
 
 
 def maintenance_margin(holding: Holding, mark: Decimal, maintenance: Decimal) -> Decimal:
     """Return the margin below which the position is liquidated at ``mark``."""
-    with localcontext(MONEY):
+    with for_money():
         return holding.base * mark * maintenance
 
 
 def is_liquidated(holding: Holding, mark: Decimal, maintenance: Decimal, backing: Decimal) -> bool:
     """Return whether what backs the position does not cover its maintenance margin at ``mark`` any more."""
-    with localcontext(MONEY):
+    with for_money():
         return backing + profit_at(holding, mark) <= maintenance_margin(holding, mark, maintenance)
 
 
@@ -134,7 +134,7 @@ def bankruptcy_price(holding: Holding, fee_rate: Decimal, backing: Decimal) -> D
 
 def _limit_of_loss(holding: Holding, rate: Decimal, backing: Decimal) -> Decimal | None:
     sign = holding.direction.sign
-    with localcontext(MONEY):
+    with for_money():
         price = (holding.entry_quote - sign * backing) / (holding.base * (ONE - sign * rate))
         return price if price > ZERO else None
 
@@ -156,7 +156,7 @@ def closing(holding: Holding, base: Decimal, price: Decimal, fee_rate: Decimal, 
     rounding.
     """
     sign = holding.direction.sign
-    with localcontext(MONEY):
+    with for_money():
         whole = base >= holding.base
         share = holding.entry_quote if whole else quantize(holding.entry_quote * base / holding.base)
         released = holding.margin if whole else floor_to(holding.margin * base / holding.base, QUANTUM)
@@ -183,7 +183,7 @@ def funding_amount(direction: Direction, base: Decimal, mark: Decimal, rate: Dec
     >>> funding_amount(Direction.LONG, Decimal(2), Decimal(100), Decimal("0.0001"))
     Decimal('-0.020000000000000000')
     """
-    with localcontext(MONEY):
+    with for_money():
         return quantize(-direction.sign * base * mark * rate)
 
 

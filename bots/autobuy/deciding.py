@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 from accounts.models import AutoBuyRule
@@ -12,7 +12,7 @@ from marketdata.models import Product
 from marketdata.sources.base import Quote
 from positions.execution import Intent
 from positions.states import OrderType, Purpose
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, floor_to, plain, quantize
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, floor_to, for_money, plain, quantize
 
 __all__ = ["ACTOR", "Choice", "decide", "limit_price", "purchase"]
 
@@ -52,7 +52,7 @@ def purchase(
     rule: AutoBuyRule, product: Product, quote: Quote, amount: Decimal, fee: Decimal, numbers: dict[str, Any]
 ) -> Choice:
     """Return the order that spends ``amount`` with its fee, at the product's steps."""
-    with localcontext(MONEY):
+    with for_money():
         before_fee = amount / (ONE + fee)
         if rule.order_type == OrderType.LIMIT:
             price = limit_price(rule, product, quote)
@@ -83,7 +83,7 @@ def purchase(
 
 def limit_price(rule: AutoBuyRule, product: Product, quote: Quote) -> Decimal:
     """Return where a limit order waits: so far below the best bid, on a step of the product."""
-    with localcontext(MONEY):
+    with for_money():
         return floor_to(quote.bid * (HUNDRED - rule.limit_offset_pct) / HUNDRED, product.price_increment)
 
 

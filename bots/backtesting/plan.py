@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings as django_settings
@@ -30,7 +30,7 @@ from marketdata.store import store
 from marketdata.timeframes import Timeframe
 from positions.states import Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, dec, floor_to, from_float, plain
+from tradebot.core.decimals import HUNDRED, ZERO, dec, floor_to, for_money, from_float, plain
 from tradebot.core.errors import InvalidInput, NotFound
 
 __all__ = ["Loaded", "Plan", "defaults_of", "load", "make", "parsed_settings", "spec_of"]
@@ -311,7 +311,7 @@ def _opening(
     found = {products[0].quote: capital}
     if Direction.SHORT not in parsed.directions:
         return found
-    with localcontext(MONEY):
+    with for_money():
         each = capital * parsed.budget_share(Direction.SHORT) / len(products)
         for product in products:
             base = history.base_for(held.get(product.pk, {}), frame, start, end)
@@ -523,7 +523,7 @@ def spec_of(
     """Return what is simulated. ``start`` and ``end`` narrow the job's range (opening times of candles)."""
     frame = Timeframe(job.timeframe)
     first, last = (job.start if start is None else start), (job.end if end is None else end)
-    with localcontext(MONEY):
+    with for_money():
         costs = Costs(
             maker=job.maker_fee_pct / HUNDRED,
             taker=job.taker_fee_pct / HUNDRED,

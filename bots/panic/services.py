@@ -10,7 +10,7 @@ elsewhere. The pages say so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from functools import partial
 
 import structlog
@@ -25,7 +25,7 @@ from positions.cards import DealCard, deal_cards
 from positions.models import Order, Position
 from positions.states import POSITION_ACTIVE, WORKING
 from tradebot.core import audit, clock
-from tradebot.core.decimals import MONEY, ZERO
+from tradebot.core.decimals import ZERO, for_money
 
 __all__ = ["Outlook", "outlook", "running_run", "start", "wake"]
 
@@ -52,7 +52,7 @@ def outlook(account: Account) -> Outlook:
     value: dict[str, Decimal] = {}
     profit: dict[str, Decimal] = {}
     unpriced = 0
-    with localcontext(MONEY):
+    with for_money():
         for card in cards:
             if not card.held:
                 continue

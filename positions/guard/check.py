@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -35,7 +35,7 @@ from positions.guard.records import money
 from positions.models import Order
 from positions.states import ENTRY_PURPOSES, WORKING
 from tradebot.core import clock
-from tradebot.core.decimals import MONEY, ZERO, plain, quantize
+from tradebot.core.decimals import ZERO, for_money, plain, quantize
 from tradebot.core.errors import MissingInformation, OrderRefused, TradebotError
 
 __all__ = ["CLOCK_SKEW", "UNKNOWN", "allow", "refusal_of"]
@@ -184,7 +184,7 @@ def _cost(proposed: Proposed, found: PropGuardRules, state: PropGuardState, now:
         values[quote] = values.get(quote, ZERO) + value
     total = ZERO
     max_age = timedelta(seconds=found.equity_max_age_seconds)
-    with localcontext(MONEY):
+    with for_money():
         for quote, value in values.items():
             cost = rules.worst_cost(value, fee, found.max_spread_pct)
             if quote != found.currency:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from accounts.balances import balances_of, funds_of
@@ -22,7 +22,7 @@ from marketdata import market, sources
 from marketdata.models import Product
 from marketdata.sources.base import Quote
 from tradebot.core import clock, scoping
-from tradebot.core.decimals import MONEY, ONE, ZERO
+from tradebot.core.decimals import ONE, ZERO, for_money
 from tradebot.core.errors import MissingInformation, TradebotError
 
 __all__ = ["Measured", "Part", "measure", "prices_needed", "rate", "register", "worth"]
@@ -72,7 +72,7 @@ def measure(account: Account, currency: str, max_age: timedelta) -> Measured:
     at = now if funds.asked_at is None else funds.asked_at
     held = {name: balance.total for name, balance in funds.balances.items() if balance.total}
     valued = _value(account.exchange, held, currency, now, max_age)
-    with localcontext(MONEY):
+    with for_money():
         total = valued.total + sum((part(account, currency, now) for part in _parts), ZERO)
     return Measured(total, currency, min([at, *valued.ages]), at, held, valued.left_out)
 
@@ -144,7 +144,7 @@ def _value(exchange: str, held: Mapping[str, Decimal], currency: str, now: datet
         raise MissingInformation("missing_price", f"Prices cannot be read: {error.message}") from error
     quotes = {symbol: quote for symbol, quote in quotes.items() if now - quote.at <= max_age}
     total, ages, left_out, missing = ZERO, [], [], []
-    with localcontext(MONEY):
+    with for_money():
         for coin, amount in sorted(held.items()):
             if coin == currency:
                 total += amount

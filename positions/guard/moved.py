@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from accounts.exchanges.factory import capabilities_of
@@ -26,7 +26,7 @@ from positions.guard import equity, rules
 from positions.guard.equity import Measured
 from positions.guard.rules import Base, Move, Shift
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO, plain, quantize
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money, plain, quantize
 from tradebot.core.errors import MissingInformation
 
 __all__ = [
@@ -127,7 +127,7 @@ def _worth_in(account: Account, found: PropGuardRules) -> Worth:
             except MissingInformation:
                 rates[currency] = None
         rate = rates[currency]
-        with localcontext(MONEY):
+        with for_money():
             return None if rate is None else amount * rate
 
     return worth

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money
 
 __all__ = [
     "SETTLES_IN",
@@ -83,25 +83,25 @@ class Drawdown:
     @property
     def pct(self) -> Decimal:
         """Return the loss in percent of ``base``, for people; never compared."""
-        with localcontext(MONEY):
+        with for_money():
             return self.loss * HUNDRED / self.base
 
     @property
     def limit(self) -> Decimal:
         """Return the loss at which the limit is reached."""
-        with localcontext(MONEY):
+        with for_money():
             return self.base * self.limit_pct / HUNDRED
 
     @property
     def is_reached(self) -> bool:
         """Return whether the loss is the limit or more."""
-        with localcontext(MONEY):
+        with for_money():
             return self.loss * HUNDRED >= self.limit_pct * self.base
 
     @property
     def left(self) -> Decimal:
         """Return what may still be lost before the limit is reached; zero when it is."""
-        with localcontext(MONEY):
+        with for_money():
             return max(self.limit - self.loss, ZERO)
 
     def after(self, cost: Decimal) -> Drawdown:
@@ -158,7 +158,7 @@ def shift(moves: Iterable[Move], base: Base, balances_at: datetime) -> Shift:
     ``unclear``: equity less amount is the least that may be left of the base, with unclear on top it is the most.
     """
     amount = unclear = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for move in moves:
             if base.contains(move):
                 continue
@@ -180,17 +180,17 @@ def worst_cost(value: Decimal, fee: Decimal, max_spread_pct: Decimal) -> Decimal
     >>> worst_cost(Decimal(1000), Decimal("0.006"), Decimal("0.5"))
     Decimal('8.500')
     """
-    with localcontext(MONEY):
+    with for_money():
         return value * (fee + max_spread_pct / HUNDRED / (ONE + ONE))
 
 
 def spread_pct(bid: Decimal, ask: Decimal) -> Decimal:
     """Return the spread in percent of the middle, for people; never compared."""
-    with localcontext(MONEY):
+    with for_money():
         return (ask - bid) * HUNDRED * 2 / (ask + bid)
 
 
 def spread_within(bid: Decimal, ask: Decimal, max_pct: Decimal) -> bool:
     """Return whether the spread is at most ``max_pct`` percent of the middle. A crossed book is no spread."""
-    with localcontext(MONEY):
+    with for_money():
         return ZERO < bid <= ask and (ask - bid) * HUNDRED * 2 <= max_pct * (ask + bid)

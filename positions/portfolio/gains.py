@@ -15,9 +15,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
-from tradebot.core.decimals import HUNDRED, MONEY, ONE, ZERO
+from tradebot.core.decimals import HUNDRED, ONE, ZERO, for_money
 
 __all__ = ["Flow", "Gain", "History", "Reading", "Step", "gain_of", "steps_of"]
 
@@ -99,7 +99,7 @@ def steps_of(histories: Sequence[History]) -> list[Step]:
     keys = sorted({key for row in histories for key in row.readings})
     found: list[Step] = []
     before: Key | None = None
-    with localcontext(MONEY):
+    with for_money():
         for key in keys:
             there = [row for row, first in begun if first <= key]
             if not all(key in row.readings for row in there):
@@ -140,7 +140,7 @@ def gain_of(steps: Sequence[Step]) -> Gain | None:
     if len(steps) < 2:
         return None
     first, last = steps[0], steps[-1]
-    with localcontext(MONEY):
+    with for_money():
         put_in: Decimal | None = ZERO
         growth: Decimal | None = ONE
         for before, step in itertools.pairwise(steps):

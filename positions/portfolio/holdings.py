@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Final
 
 from accounts.models import Account, LeftOut
@@ -32,7 +32,7 @@ from positions.models import Position
 from positions.reserves import Holds, base_of_longs, holds_of, spoken_for, worth_per_base
 from positions.states import POSITION_ACTIVE, Direction
 from tradebot.core import clock
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO
+from tradebot.core.decimals import HUNDRED, ZERO, for_money
 from tradebot.core.errors import MissingInformation
 
 __all__ = [
@@ -256,7 +256,7 @@ def worth_of(rows: Iterable[AccountHoldings], into: str) -> Worth:
     unpriced: set[str] = set()
     left_out: set[str] = set()
     amount = ZERO
-    with localcontext(MONEY):
+    with for_money():
         for row in accounts:
             for holding in row.holdings:
                 if holding.left_out:
@@ -327,7 +327,7 @@ def lines(rows: Iterable[AccountHoldings], into: str) -> list[Line]:
 
 def _line(currency: str, parts: list[tuple[Account, Holding]], into: str, whole: Decimal | None) -> Line:
     held = [holding for _, holding in parts]
-    with localcontext(MONEY):
+    with for_money():
         values = [holding.value(into) for holding in held]
         known = [value for value in values if value is not None]
         value = sum(known, ZERO) if known else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from accounts.balances import fees_of
 from accounts.models import Account
@@ -19,7 +19,7 @@ from positions import slippage
 from positions.handling import checked_amount
 from positions.intents import unclaimed
 from positions.sales.ways import Step, Way, way
-from tradebot.core.decimals import MONEY, ONE, ZERO, floor_to, plain, quantize
+from tradebot.core.decimals import ONE, ZERO, floor_to, for_money, plain, quantize
 from tradebot.core.errors import InvalidInput, MissingInformation, OrderRefused
 
 __all__ = ["Outlook", "Plan", "Size", "StepOutlook", "outlook", "plan_of", "size_of"]
@@ -90,7 +90,7 @@ def plan_of(
     wanted = free if amount is None else amount
     size = size_of(found.first, wanted, fee, quotes)
     if found.second is not None:
-        with localcontext(MONEY):
+        with for_money():
             brings = size.value * (ONE - fee)
         try:
             size_of(found.second, brings, fee, quotes)
@@ -107,7 +107,7 @@ def size_of(step: Step, amount: Decimal, fee: Decimal, quotes: Mapping[str, Quot
     Raises InvalidInput (``below_minimum``, field ``amount``) with the limit.
     """
     product, quote = step.product, quotes[step.product.symbol]
-    with localcontext(MONEY):
+    with for_money():
         if step.sells:
             base = floor_to(amount, product.base_increment)
             size, in_base = Size(base, None, base * quote.bid), base
@@ -189,7 +189,7 @@ def outlook(account: Account, currency: str, into: str, amount: Decimal | None =
 def _outlook_of(account: Account, step: Step, size: Size, taker: Decimal) -> StepOutlook:
     symbol = step.product.symbol
     found = slippage.expected(account.exchange, symbol, step.side, size.base, quote=size.quote)
-    with localcontext(MONEY):
+    with for_money():
         if size.base is not None:
             value = size.base * found.average
             fee = value * taker

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 import structlog
@@ -43,7 +43,7 @@ from positions.sales.story import STOPPED, Story, StoryState, next_uid, story_of
 from positions.sales.ways import Step, ways_from
 from positions.states import KEPT_STRATEGIES, Direction, PositionStatus, Purpose
 from tradebot.core import clock, health
-from tradebot.core.decimals import MONEY, ONE, ZERO, floor_to, plain
+from tradebot.core.decimals import ONE, ZERO, floor_to, for_money, plain
 from tradebot.core.errors import InvalidInput, OrderRefused, TradebotError
 from tradebot.core.scoping import acting_for_account, all_accounts
 
@@ -294,7 +294,7 @@ def _followed(account: Account, first: Position, wanted: str, actor: str) -> Ord
     if product is None:
         raise OrderRefused("product_not_trading", f"{wanted} is not traded any more.")
     fee = max(fees_of([account.pk])[account.pk])
-    with localcontext(MONEY):
+    with for_money():
         value = floor_to(totals_of(first).invested_quote / (ONE + fee), product.quote_increment)
     if value <= ZERO:
         raise OrderRefused("below_minimum", f"What was brought is too little to buy {product.base} with.")

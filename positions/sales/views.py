@@ -5,7 +5,7 @@ Parse, call one service, present. Both steps work without scripts.
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib import messages
@@ -22,7 +22,7 @@ from positions.sales import plan, service
 from positions.sales.forms import ExchangeForm
 from positions.sales.story import StoryState
 from positions.sales.ways import Way, ways_from
-from tradebot.core.decimals import HUNDRED, MONEY, ZERO, floor_to, plain
+from tradebot.core.decimals import HUNDRED, ZERO, floor_to, for_money, plain
 from tradebot.core.errors import InvalidInput, TradebotError
 from tradebot.core.once_pages import acting
 
@@ -132,6 +132,6 @@ def _shares(free: Decimal | None, way: Way | None) -> list[tuple[int, str]]:
     step = Decimal("0.00000001")
     if way is not None:
         step = way.first.product.base_increment if way.first.sells else way.first.product.quote_increment
-    with localcontext(MONEY):
+    with for_money():
         parts = [(share, floor_to(free * share / HUNDRED, step)) for share in SHARES]
     return [(share, plain(amount)) for share, amount in parts if amount > ZERO]
