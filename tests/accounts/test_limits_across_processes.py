@@ -255,7 +255,7 @@ def test_without_valkey_nothing_is_refused_and_nothing_fails(valkey: ValkeyServe
         while not away.is_set():
             others.check(Act.READ)
             others.succeeded()
-            with suppress(RedisError):  # acquire() is what must not fail
+            with suppress(RedisError, OSError):  # asked for a place just as Valkey went: only ``acquire`` does without
                 if ben.try_acquire(Act.WRITE) is not None:
                     away.wait(20)
         for _ in range(20):

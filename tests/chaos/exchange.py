@@ -17,6 +17,7 @@ Exit code 1: an order or a fill was lost or doubled, or something else does not 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import logging
@@ -355,6 +356,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--per-episode", type=int, default=LIVES_PER_EPISODE)
     parser.add_argument("--bots", type=int, default=BOTS_PER_ACCOUNT, help="for each of the four accounts")
     parser.add_argument("--markdown", type=Path, help="write the report there")
+    parser.add_argument("--migrated", type=Path, help="a migrated database to begin with a copy of")
     options = parser.parse_args(argv)
     os.environ.setdefault("DEBUG", "1")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.chaos.settings")
@@ -364,9 +366,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable(logging.CRITICAL)
     for name in IMPORTED_ONCE:
         importlib.import_module(name)
+    gc.freeze()  # so that no fork looks through, and thereby copies, what all have
     folder, started = Path(tempfile.mkdtemp(prefix="tradebot-chaos-")), time.monotonic()
     rng, report = random.Random(options.seed), Report(options.seed)
     empty = folder / "empty.sqlite3"
+    if options.migrated is not None:
+        shutil.copy(options.migrated, empty)
 
     def make_empty() -> None:
         from django.core.management import call_command

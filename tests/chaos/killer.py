@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import gzip
 import json
 import os
@@ -245,26 +246,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--candles", type=int, default=CANDLES, help="length of the recordings")
+    parser.add_argument("--migrated", type=Path, help="a migrated database to begin with a copy of")
     options = parser.parse_args(argv)
     import django
 
     django.setup()
     import bots.replay  # noqa: F401 (imported once, before the forks)
 
+    gc.freeze()  # so that no fork looks through, and thereby copies, what all have
+
     rng = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="tradebot-chaos-"))
     started = time.monotonic()
     try:
-        return _compare(options.runs, options.candles, folder, rng, started)
+        return _compare(options.runs, options.candles, folder, rng, started, options.migrated)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(runs: int, candles: int, folder: Path, rng: random.Random, started: float) -> int:
+def _compare(runs: int, candles: int, folder: Path, rng: random.Random, started: float, migrated: Path | None) -> int:
     from django.db import connections
 
     paths = write_recording(folder, rng.randrange(1 << 30), candles)
     empty, undisturbed = folder / "empty.sqlite3", folder / "undisturbed.sqlite3"
+    if migrated is not None:
+        shutil.copy(migrated, empty)
 
     def make_empty() -> None:
         use_database(empty)

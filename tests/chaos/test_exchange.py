@@ -19,6 +19,7 @@ from positions.models import Fill, Order, Position, UnmatchedFill
 from tests.chaos import exchange_audit, steps
 from tests.chaos.exchange_audit import audit, watch, worse_protected
 from tests.chaos.exchange_world import Life, Time, live, open_venue, passing, populate
+from tests.prepared import DATABASE
 from tests.venue.control import RemoteVenue
 from tradebot.core.scoping import detached
 
@@ -44,8 +45,8 @@ def figure(report: str, what: str) -> int:
 
 
 @pytest.mark.slow
-def test_f5_f14_f18_killed_workers_lose_and_double_nothing_at_an_exchange() -> None:
-    report = chaos(8, 5, "--bots", "3")
+def test_f5_f14_f18_killed_workers_lose_and_double_nothing_at_an_exchange(prepared: Path) -> None:
+    report = chaos(8, 5, "--bots", "3", "--migrated", str(prepared / DATABASE))
     assert figure(report, "killed by `kill -9`") >= 3
     assert figure(report, "fills") >= 5
     assert figure(report, "faults injected") >= 1

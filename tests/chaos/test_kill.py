@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import DATABASE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def kill_runs(runs: int, seed: int, candles: int = 240) -> str:
+def kill_runs(runs: int, seed: int, *more: str, candles: int = 240) -> str:
     """Run the killer in a process of its own and return what it printed; fails with that where anything was wrong."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     environment |= {"DEBUG": "1", "DJANGO_SETTINGS_MODULE": "tradebot.settings", "LOG_LEVEL": "ERROR"}
@@ -28,6 +30,7 @@ def kill_runs(runs: int, seed: int, candles: int = 240) -> str:
             str(seed),
             "--candles",
             str(candles),
+            *more,
         ],
         cwd=ROOT,
         env=environment,
@@ -40,7 +43,7 @@ def kill_runs(runs: int, seed: int, candles: int = 240) -> str:
 
 
 @pytest.mark.slow
-def test_f14_killed_replays_end_like_an_undisturbed_one() -> None:
-    report = kill_runs(runs=3, seed=7, candles=110)
+def test_f14_killed_replays_end_like_an_undisturbed_one(prepared: Path) -> None:
+    report = kill_runs(3, 7, "--migrated", str(prepared / DATABASE), candles=110)
     assert "0 wrong" in report
     assert int(report.split(" kills")[0].split()[-1]) >= 3

@@ -16,6 +16,7 @@ def made(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
     """The world, made once; each test's own transaction inside this one puts it back as it was."""
     with django_db_blocker.unblock(), transaction.atomic():
         world = build()
+        world.sign_in()
         world.untouched = world.fingerprint()
         yield world
         transaction.set_rollback(True)

@@ -11,7 +11,6 @@ import pytest
 from django import forms
 from django_filters import FilterSet
 from rest_framework import serializers
-from rest_framework.test import APIClient
 
 from accounts.access import acting_for
 from tests.isolation.world import PRIVATE, SHARED, World
@@ -128,8 +127,7 @@ def filter_names() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("path", "name"), filter_names())
 def test_no_filter_value_finds_anothers_rows(world: World, path: str, name: str) -> None:
-    client = APIClient()
-    client.force_login(world.bob)
+    client = world.client_of(world.bob)
     rows = {**world.shared, **world.private}
     values = {str(getattr(rows.get(kind, rows["account"]), "pk", "")) for kind in (name, "account", "position", "bot")}
     for value in (*values, SHARED, PRIVATE, "true", "false", "closed", "USD", "0"):
@@ -143,8 +141,7 @@ def test_no_filter_value_finds_anothers_rows(world: World, path: str, name: str)
 @pytest.mark.parametrize("prefix", [prefix for prefix, _, _ in router.registry])
 @pytest.mark.parametrize("words", ["ordering=owner__email", "ordering=account__owner__password", "search=q7private7q"])
 def test_ordering_and_search_reach_no_further_than_the_list(world: World, prefix: str, words: str) -> None:
-    client = APIClient()
-    client.force_login(world.bob)
+    client = world.client_of(world.bob)
     plain, asked = client.get(f"/api/{prefix}/"), client.get(f"/api/{prefix}/?{words}")
     assert asked.status_code == 200
     if words.startswith("ordering"):

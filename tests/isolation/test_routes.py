@@ -147,17 +147,10 @@ def leaks(answer: HttpResponse, *marks: str) -> list[str]:
     return [mark for mark in marks if mark in text]
 
 
-def client_of(person: Any) -> APIClient:
-    client = APIClient()
-    if person is not None:
-        client.force_login(person)
-    return client
-
-
 @ids(JUDGED)
 def test_a_stranger_gets_and_changes_nothing(world: World, route: Route) -> None:
     verdict, body = verdict_of(route.template), body_of(world)
-    client = client_of(world.bob)
+    client = world.client_of(world.bob)
     for observer in (False, True) if verdict and verdict.row else (False,):
         path = path_of(route, world, observer)
         for method in METHODS:
@@ -176,7 +169,7 @@ def test_a_stranger_gets_and_changes_nothing(world: World, route: Route) -> None
 @ids(JUDGED)
 def test_somebody_signed_out_is_asked_to_sign_in(world: World, route: Route) -> None:
     path, body = path_of(route, world), body_of(world)
-    client = client_of(None)
+    client = world.client_of(None)
     for method in METHODS:
         answer = ask(client, method, route, path, body)
         assert answer.status_code != 500, (method, path)
@@ -192,7 +185,7 @@ def test_somebody_signed_out_is_asked_to_sign_in(world: World, route: Route) -> 
 def test_an_observer_reads_what_is_shared_and_changes_nothing(world: World, route: Route) -> None:
     verdict, body = verdict_of(route.template), body_of(world)
     assert verdict is not None
-    path, client = path_of(route, world, observer=True), client_of(world.olga)
+    path, client = path_of(route, world, observer=True), world.client_of(world.olga)
     for method in METHODS:
         answer = ask(client, method, route, path, body)
         assert answer.status_code != 500, (method, path)
@@ -211,7 +204,7 @@ def test_an_observer_reads_what_is_shared_and_changes_nothing(world: World, rout
 @ids([route for route in OWN if verdict_of(route.template).row])  # type: ignore[union-attr]
 def test_an_observer_does_not_reach_what_is_not_shared(world: World, route: Route) -> None:
     path, body = path_of(route, world, observer=False), body_of(world)
-    client = client_of(world.olga)
+    client = world.client_of(world.olga)
     for method in METHODS:
         answer = ask(client, method, route, path, body)
         assert answer.status_code in (404, 405), (method, path, answer.status_code)
@@ -222,7 +215,7 @@ def test_an_observer_does_not_reach_what_is_not_shared(world: World, route: Rout
 @ids(OWN)
 def test_the_owner_reaches_it(world: World, route: Route) -> None:
     """The counter-check: the same address answers the right person, so the refusals above were about who asked."""
-    path, body, client = path_of(route, world), body_of(world), client_of(world.ann)
+    path, body, client = path_of(route, world), body_of(world), world.client_of(world.ann)
     answers = {method: ask(client, method, route, path, body) for method in METHODS}
     codes = {method: answer.status_code for method, answer in answers.items()}
     assert any(code not in (403, 404, 405) for code in codes.values()), codes
@@ -233,7 +226,7 @@ def test_the_owner_reaches_it(world: World, route: Route) -> None:
 
 def test_the_marks_are_seen_by_their_owner(world: World) -> None:
     """The other counter-check: marks do come out for Ann, so looking for them elsewhere means something."""
-    client = client_of(world.ann)
+    client = world.client_of(world.ann)
     for resource in ("accounts", "bots", "positions", "orders", "fills", "events", "templates"):
         text = text_of(client.get(f"/api/{resource}/"))
         assert PRIVATE in text, resource
@@ -247,12 +240,12 @@ def test_public_routes_need_their_exemption(world: World, settings: Any) -> None
     settings.METRICS = True
     for route in JUDGED:
         if kind_of(route) is Kind.PUBLIC and route.template in VERDICTS:
-            assert client_of(None).get(path_of(route, world)).status_code in (200, 503), route.template
+            assert world.client_of(None).get(path_of(route, world)).status_code in (200, 503), route.template
 
 
 def test_ids_reveal_nothing_by_the_way_they_are_refused(world: World) -> None:
     """F52: what is somebody else's and what never was get the same answer, byte for byte."""
-    client = client_of(world.bob)
+    client = world.client_of(world.bob)
     for route in OWN:
         if set(route.parameters) != {"pk"}:
             continue

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from http.cookies import SimpleCookie
 from typing import Any, Final
 
 from allauth.account.models import EmailAddress
@@ -24,6 +25,7 @@ from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 from factory.django import DjangoModelFactory
+from rest_framework.test import APIClient
 
 from accounts.models import Account, User
 from marketdata.models import Product
@@ -94,8 +96,24 @@ class World:
     private: dict[str, Any] = field(default_factory=dict)
     untouched: dict[str, str] = field(default_factory=dict)
     """The fingerprint of the world as it was made, which every test of a file starts from."""
+    cookies: dict[int, SimpleCookie] = field(default_factory=dict)
+    """With a session of each person, by the person's id."""
     written: set[str] = field(default_factory=set)
     """Whatever the statements that were not plain reading named, since :meth:`watching` began."""
+
+    def sign_in(self) -> None:
+        """Give each of the three a session, which every client of theirs begins with."""
+        for person in (self.ann, self.bob, self.olga):
+            client = APIClient()
+            client.force_login(person)
+            self.cookies[person.pk] = client.cookies
+
+    def client_of(self, person: User | None) -> APIClient:
+        """Return a browser-like client of the person, or of somebody signed out."""
+        client = APIClient()
+        if person is not None:
+            client.cookies.load({name: cookie.value for name, cookie in self.cookies[person.pk].items()})
+        return client
 
     def named(self, kind: str, observer: bool) -> Any:
         """Return Ann's row of that kind; with ``observer`` the one that Olga may read, where there is one."""

@@ -21,13 +21,17 @@ FLAGS = [
     "--no-first-run",
 ]
 
+PAINTED = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
+  () => done(document.documentElement.dataset.bsTheme))))"""
+"""Two frames later, when whatever follows the theme has followed: the theme that is shown."""
+
 
 def chromium() -> str | None:
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
     return next((name for name in names if name), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     path = chromium()
     if path is None:
@@ -43,10 +47,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Iterator[Serving]:
     """A running installation with the demo person, shared by the journeys: each makes people of its own."""
-    with serving(tmp_path_factory.mktemp("site") / "data") as running:
+    data = shutil.copytree(prepared, tmp_path_factory.mktemp("site") / "data")
+    with serving(data) as running:
         yield running.started()
 
 
@@ -64,6 +69,19 @@ class Person:
     def go(self, path: str) -> int:
         answer = self.page.goto(self.base + path)
         return answer.status if answer else 0
+
+    def looks_right(self, path: str) -> None:
+        """Open a page on a phone in the light theme and on a desk in the dark one, and switch to the other in place."""
+        for width, schemes in ((360, ("light", "dark")), (1440, ("dark", "light"))):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            self.page.emulate_media(color_scheme=schemes[0])  # type: ignore[arg-type]
+            assert self.go(path) == 200
+            for scheme in schemes:
+                self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                assert self.page.evaluate(PAINTED) == scheme, path
+                too_wide = self.page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+                assert too_wide <= 0, f"{path} is {too_wide} px too wide at {width} px"
+            assert self.trouble == [], (path, width)
 
     def sign_up(self, email: str) -> None:
         self.go("/auth/signup/")

@@ -20,9 +20,8 @@ RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles"
 
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
-    stamina.set_testing(True, attempts=3)
-    yield
-    stamina.set_testing(False)
+    with stamina.set_testing(True, attempts=3):
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,8 +62,11 @@ def test_one_command_starts_everything_and_stops_it_within_ten_seconds(tmp_path:
         assert not valkey_socket(run.data_dir).exists()
 
 
-def test_f1_what_dies_is_started_again_and_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_f1_what_dies_is_started_again_and_a_killed_supervisor_leaves_nothing_behind(
+    tmp_path: Path, prepared: Path
+) -> None:
     deep = tmp_path / ("a folder with a long name " * 5)  # too long for a socket of its own, and with spaces
+    shutil.copytree(prepared, deep)
     with serving(deep) as run:
         run.started()
         before = run.children()
