@@ -21,7 +21,7 @@ from positions.models import Order, Position
 from positions.outlook import Outlook, behind_limit_close, categories_for, outlook_of
 from positions.perps_card import CLOSE_TO_LIQUIDATION_PCT, PerpsCard, liquidation_distance_pct, perps_cards
 from positions.perps_card import outlook_of as outlook_of_perpetual
-from positions.perps_news import DIFFERS
+from positions.perps_news import DIFFERS, TERMS_DIFFER
 from positions.pricebar import PriceBar, price_bar
 from positions.states import (
     ENTRY_PURPOSES,
@@ -78,6 +78,7 @@ class _Trouble:
 PERPS_ERRORS: Final = {
     ALARM: _Trouble("Not protected", "Not protected."),
     DIFFERS: _Trouble("Differs", "The venue disagrees."),
+    TERMS_DIFFER: _Trouble("Other terms", "Changed at the venue."),
 }
 """Error codes of perpetual deals that are about the position, not about an order."""
 

@@ -45,11 +45,12 @@ from tradebot.core import clock
 from tradebot.core.decimals import ZERO, plain, quantize
 from tradebot.core.money import amount_total
 
-__all__ = ["DIFFERS", "LATE", "liquidates_ours", "read"]
+__all__ = ["DIFFERS", "LATE", "TERMS_DIFFER", "liquidates_ours", "read"]
 
 log = structlog.get_logger(__name__)
 
 DIFFERS: Final = "venue_differs"
+TERMS_DIFFER: Final = "venue_terms_differ"
 """The deal's error code while the venue's position has another size."""
 GRACE: Final = timedelta(seconds=60)
 LATE: Final = timedelta(days=1)
@@ -81,6 +82,7 @@ def read(account_id: int) -> list[Position]:
         row.refresh_from_db()
         if row.ended_at is None:
             _compare(row, held.get(row.product.symbol), now)
+            _compare_terms(row, held.get(row.product.symbol))
             live.append(row.position)
     return live
 
@@ -246,6 +248,31 @@ def _compare(terms: PerpsTerms, held: VenuePosition | None, now: datetime) -> No
         write(position, error_code=DIFFERS, last_error=text[:300])
         announce_position(position)
         _tell(position, DIFFERS, f"differs. {text}")
+
+
+def _compare_terms(terms: PerpsTerms, held: VenuePosition | None) -> None:
+    """Alarm once when leverage or margin mode were changed at the venue: the risk is another one than was chosen here.
+
+    Calmed when they are what they were. What is wrong with the deal already is not covered up by it.
+    """
+    position = terms.position
+    if held is None or held.direction != position.direction:
+        return
+    changed = []
+    if held.leverage is not None and held.leverage != terms.leverage:
+        changed.append(f"the leverage is {held.leverage}\u00d7 there, {terms.leverage}\u00d7 was chosen here")
+    if held.margin_mode is not None and held.margin_mode != terms.margin_mode:
+        changed.append(f"the margin is {held.margin_mode} there, {terms.margin_mode} was chosen here")
+    text = f"Somebody changed it at the venue: {' and '.join(changed)}." if changed else ""
+    told = position.last_error if position.error_code == TERMS_DIFFER else ""
+    if text == told or position.error_code not in ("", TERMS_DIFFER):
+        return
+    with transaction.atomic():
+        lock_account(terms.account_id)
+        write(position, error_code=TERMS_DIFFER if text else "", last_error=text)
+        announce_position(position)
+        if text:
+            _tell(position, TERMS_DIFFER, f"has other terms. {text}")
 
 
 def _rounded(value: Decimal | None) -> Decimal | None:

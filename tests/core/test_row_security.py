@@ -110,3 +110,12 @@ def test_migrating_puts_back_what_was_taken_away() -> None:
         assert not rules.is_in_force(connection)
         call_command("migrate", verbosity=0, interactive=False)
         assert rules.is_in_force(connection)
+
+
+@pytest.mark.django_db
+def test_nothing_is_written_before_every_table_is_there() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP POLICY tradebot_read ON accounts_account")
+        cursor.execute("ALTER TABLE bots_signal RENAME TO bots_signal_to_come")
+    rules.after_migrate(connection)
+    assert not rules.is_in_force(connection)

@@ -448,6 +448,24 @@ def test_a_position_that_was_changed_at_bybit_is_noted_and_not_touched(desk: Des
     assert desk.placed() == 1
 
 
+def test_terms_that_were_changed_at_bybit_are_told_once_and_calmed_when_they_are_back(desk: Desk) -> None:
+    deal = desk.open().position
+    desk.tend()
+    assert not desk.fresh(deal).error_code
+    desk.fake.control.set_contract_terms("ann", margin_mode="REGULAR_MARGIN", leverage={PERP: D(8)})
+    desk.tend()
+    desk.tend()
+    noted = desk.fresh(deal)
+    assert noted.error_code == "venue_terms_differ"
+    assert "leverage is 8× there, 5× was chosen here" in noted.last_error
+    assert "margin is cross there, isolated was chosen here" in noted.last_error
+    assert [noted.last_error in told for told in desk.told("venue_terms_differ")] == [True]
+    desk.fake.control.set_contract_terms("ann", margin_mode="ISOLATED_MARGIN", leverage={PERP: D(5)})
+    desk.tend()
+    assert not desk.fresh(deal).error_code
+    assert desk.placed() == 1
+
+
 def test_the_account_is_looked_after_while_it_has_a_position(desk: Desk) -> None:
     with detached("test"):
         assert accounts_with_perpetuals() == []

@@ -176,9 +176,11 @@ class BybitPerps(RowDialect):
         self.prepare(link)
         query = {**LINEAR, "settleCoin": SETTLED_IN, "limit": 200}
         found = self.pages(link, "private_get_v5_position_list", query)
-        return [self._position(link.client, row) for row in found if amount(row, "size") != ZERO]
+        rows = [row for row in found if amount(row, "size") != ZERO]
+        mode = {word: mode for mode, word in MODES.items()}.get(self._margin_mode(link)) if rows else None
+        return [self._position(link.client, row, mode) for row in rows]
 
-    def _position(self, client: Any, row: Mapping[str, Any]) -> VenuePosition:
+    def _position(self, client: Any, row: Mapping[str, Any], mode: MarginMode | None) -> VenuePosition:
         leverage = amount(row, "leverage", ZERO)
         return VenuePosition(
             self.symbol(client, text(row, "symbol"), is_contract=True),
@@ -186,6 +188,7 @@ class BybitPerps(RowDialect):
             abs(amount(row, "size")),
             amount(row, "avgPrice"),
             leverage=int(leverage) if leverage > ZERO and leverage == int(leverage) else None,
+            margin_mode=mode,
             margin=amount(row, "positionIM", ZERO) or None,
             liquidation_price=amount(row, "liqPrice", ZERO) or None,
         )

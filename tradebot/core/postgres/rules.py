@@ -155,8 +155,8 @@ def before_migrate(connection: Any, plan: list[Any]) -> None:
 
 
 def after_migrate(connection: Any) -> None:
-    """Write the rules, unless they are in force as the models ask for them."""
-    if is_in_force(connection):
+    """Write the rules, unless they are in force as the models ask for them, or some of the tables are still to come."""
+    if not _tables() <= set(connection.introspection.table_names()) or is_in_force(connection):
         return
     with transaction.atomic(using=connection.alias):
         _drop(connection)
@@ -179,7 +179,11 @@ def is_in_force(connection: Any) -> bool:
             "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity "
             "AND relnamespace = current_schema()::regnamespace"
         )
-        return {row[0] for row in cursor.fetchall()} >= {model._meta.db_table for model in owned_models()}
+        return {row[0] for row in cursor.fetchall()} >= _tables()
+
+
+def _tables() -> set[str]:
+    return {model._meta.db_table for model in owned_models()}
 
 
 def _statements() -> list[str]:
