@@ -14,7 +14,17 @@ from marketdata.services import chart_candles, market_now
 from marketdata.timeframes import Timeframe
 from positions.cards import DealCard
 from positions.models import Fill, Order, Position
-from positions.states import ENTRY_PURPOSES, MANUAL_PURPOSES, SINGLE_EXITS, WORKING, OrderStatus, Purpose, Side
+from positions.states import (
+    ENTRY_PURPOSES,
+    KEPT_STRATEGIES,
+    MANUAL_PURPOSES,
+    SINGLE_EXITS,
+    WORKING,
+    KeptStrategy,
+    OrderStatus,
+    Purpose,
+    Side,
+)
 from tradebot.core import clock
 from tradebot.core.decimals import HUNDRED, ZERO, for_money, plain, round_to
 from tradebot.core.models import AuditEntry
@@ -159,8 +169,10 @@ def state_of(order: Order) -> tuple[str, str]:
     return _STATES[OrderStatus(order.status)]
 
 
-def title_of(order: Order) -> str:
-    """Return what an order is for: "Safety order 2"."""
+def title_of(order: Order, strategy: str) -> str:
+    """Return what an order of a deal of this strategy is for: "Safety order", "Sale"."""
+    if order.purpose == Purpose.BASE_ORDER and strategy in KEPT_STRATEGIES:
+        return "Sale" if strategy == KeptStrategy.SALE else "Purchase"
     name = _TITLES.get(order.purpose) or str(order.purpose).replace("_", " ").capitalize()
     if order.purpose == Purpose.SAFETY_ORDER and order.levels > 1:
         return f"{name}s, {order.levels} levels"
@@ -186,7 +198,7 @@ def order_rows(position: Position, orders: Sequence[Order], fills: Iterable[Fill
             is_entry = order.purpose in ENTRY_PURPOSES
             if is_entry:
                 entry_base, entry_quote = entry_base + base, entry_quote + quote
-            title = title_of(order)
+            title = title_of(order, position.strategy)
             if order.purpose == Purpose.SAFETY_ORDER and order.levels <= 1:
                 title = f"{title} {level + 1}"
             if order.purpose == Purpose.SAFETY_ORDER and base:
@@ -227,7 +239,7 @@ def side_sums(rows: Iterable[OrderRow]) -> list[SideSum]:
     return found
 
 
-def working_rows(orders: Iterable[Order]) -> list[WorkingRow]:
+def working_rows(position: Position, orders: Iterable[Order]) -> list[WorkingRow]:
     """Return the deal's orders that may still fill, oldest first."""
     now = clock.now()
     rows = []
@@ -241,7 +253,7 @@ def working_rows(orders: Iterable[Order]) -> list[WorkingRow]:
             rows.append(
                 WorkingRow(
                     order=order,
-                    title=title_of(order),
+                    title=title_of(order, position.strategy),
                     state="Being cancelled" if order.cancel_requested_at else state,
                     state_kind="unknown" if order.cancel_requested_at else kind,
                     left=None if size is None else size - order.filled_base,

@@ -180,7 +180,7 @@ def deal(request: HttpRequest, pk: int) -> HttpResponse:
         "sums": deal_page.side_sums(rows),
         "filled_count": sum(1 for row in rows if row.base),
         "moments": deal_page.time_line(position, rows),
-        "working": deal_page.working_rows(card.orders),
+        "working": deal_page.working_rows(position, card.orders),
         "decisions": deal_page.decision_rows((decisions.exclude(action="none") if acted else decisions)[:DECISIONS]),
         "acted": acted,
         "timeframes": offered,
@@ -274,7 +274,10 @@ def order_list(request: HttpRequest) -> HttpResponse:
         "nav": "orders",
         "form": form,
         "page": page,
-        "rows": [(order, deal_page.title_of(order), *deal_page.state_of(order)) for order in page.object_list],
+        "rows": [
+            (order, deal_page.title_of(order, order.position.strategy), *deal_page.state_of(order))
+            for order in page.object_list
+        ],
         "bots": _past_bots(Position.objects.filter(narrowed(request))),
     }
     return render(request, "positions/orders.html", context)

@@ -207,6 +207,8 @@ def test_a_conversion_is_told_on_its_deals_and_on_the_portfolio(browser: Client,
     assert "Conversion asked for: ADA into ETH" in there
     found = text(browser.get(reverse("portfolio")))
     assert "ADA → ETH" in found
+    listed = text(browser.get(reverse("orders")))
+    assert [f"<td>{name}</td>" in listed for name in ("Sale", "Purchase", "Base order")] == [True, True, False]
     assert reverse("deal", args=[second.position_id]) in found
 
 
