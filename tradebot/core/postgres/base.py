@@ -9,6 +9,7 @@ The Django setting ``ENGINE`` names this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -70,9 +71,13 @@ def _values(scope: Scope) -> tuple[str, str, str, str]:
     return (
         scope.reason,
         person,
-        ",".join(map(str, sorted(scope.account_ids))),
-        ",".join(map(str, sorted(scope.editable_ids))),
+        _array(scope.account_ids),
+        _array(scope.editable_ids),
     )
+
+
+def _array(ids: Iterable[int]) -> str:
+    return f"{{{','.join(map(str, sorted(ids)))}}}"
 
 
 def _refuse_exempt_role(connection: Any) -> None:

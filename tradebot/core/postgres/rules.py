@@ -31,9 +31,7 @@ MARKED: Final = "accounts_account"
 UNLIMITED: Final = "(SELECT COALESCE(current_setting('tradebot.reason', true), '') <> '')"
 PERSON: Final = "(SELECT NULLIF(current_setting('tradebot.person', true), '')::bigint)"
 # In sub-selects, so that they are worked out once for a statement and not for every row.
-READABLE: Final = (
-    "COALESCE((SELECT string_to_array(NULLIF(current_setting('tradebot.readable', true), ''), ',')::bigint[]), '{}')"
-)
+READABLE: Final = "COALESCE((SELECT NULLIF(current_setting('tradebot.readable', true), '')::bigint[]), '{}')"
 EDITABLE: Final = READABLE.replace("readable", "editable")
 
 
@@ -74,7 +72,9 @@ def _belongs(model: Any, table: str, account: str | None, owner: str | None, acc
         rest = [None if path is None else path.split("__", 1)[1] for path in (account, owner)]
         inner = _belongs(target, "r", rest[0], rest[1], accounts)
         key, column = _quoted(target._meta.pk.column), _quoted(field.column)
-        where = f"r.{key} = {table}.{column} AND {inner}"
+        where = f"r.{key} = {table}.{column}"
+        if accounts != READABLE:  # what may be read there is that table's own policy already
+            where += f" AND {inner}"
         return f"EXISTS (SELECT 1 FROM {_quoted(target._meta.db_table)} r WHERE {where})"  # noqa: S608 (our own names)
     parts = []
     account_column = None if account is None else f"{table}.{_column(model, account)}"
